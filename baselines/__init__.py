@@ -1,0 +1,1 @@
+"""Baselines that methods are compared with: one file, one class each."""

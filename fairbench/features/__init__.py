@@ -1,0 +1,1 @@
+"""Image and text features: CLIP-like and self-supervised networks."""

@@ -1,0 +1,1 @@
+"""Every number that is printed: bias, its noise floor and intervals, similarity, image quality."""

@@ -1,0 +1,1 @@
+"""What generates images: diffusers pipelines with their sampling loop opened up."""

@@ -1,0 +1,1 @@
+"""Debiasing methods: one file, one class each."""

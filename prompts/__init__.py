@@ -1,0 +1,1 @@
+"""Prompt suites: versioned YAML data, no code."""
