@@ -1,0 +1,116 @@
+"""The settings of a run: checked when they are made, frozen after, and hashed to tell two runs apart.
+
+``None`` and empty mean "what the method or the model takes by default".
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from fairbench.attributes import AttributeSpace, TargetDistribution
+from fairbench.errors import UserError, invalid
+from fairbench.storage import read_yaml, sha256_of
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class RunConfig(BaseModel):
+    """Everything that decides what a run computes; nothing that does not, such as where it is stored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    method: str = "biased_dft"
+    method_options: dict[str, JsonValue] = {}
+    model: str = "portraits"
+    model_options: dict[str, JsonValue] = {}
+    suite: str = "occupations"
+    attributes: tuple[str, ...] = ("gender",)
+    target: Literal["uniform"] | dict[str, tuple[float, ...]] = "uniform"
+    updates: Count | None = None
+    images_per_prompt: Count = 16
+    test_prompts: Count | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    steps: Count | None = None
+    guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    judges: tuple[str, ...] = ()
+    training_judge: str | None = None
+    features: tuple[str, ...] = ()
+    training_features: tuple[str, ...] = ()
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _attributes(cls, value: Any) -> tuple[str, ...]:
+        return AttributeSpace.parse(value).names
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _target(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None or value == "uniform":
+            return "uniform"
+        return TargetDistribution.parse(value, AttributeSpace(info.data["attributes"])).probabilities
+
+    def digest(self) -> str:
+        """Sha256 of the canonical JSON: equal if and only if the settings are."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return sha256_of(canonical.encode())
+
+
+def make_config(settings: Mapping[str, Any], where: str = "settings") -> RunConfig:
+    """Check ``settings``; ``where`` they came from begins the ``UserError`` about a wrong one."""
+    try:
+        return RunConfig.model_validate(dict(settings))
+    except ValidationError as error:
+        raise invalid(where, error, RunConfig.model_fields) from None
+
+
+def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read settings from a YAML file; ``overrides`` that are not None take the place of what it says.
+
+    Raises
+    ------
+    UserError
+        The file is missing or not YAML, or a key is unknown or mistyped.
+    """
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    return make_config({**read_yaml(path), **given}, str(path))
+
+
+def spec(text: str) -> tuple[str, dict[str, JsonValue]]:
+    """Split ``"biased_dft[rank=8,lr=1e-3]"`` into its name and its options.
+
+    Values are read as integer, number, true, false or none, else as text.
+
+    Raises
+    ------
+    UserError
+        It is not of that form, or an option is given twice.
+    """
+    form = re.fullmatch(r"\s*([^\[\]]+?)\s*(?:\[([^\[\]]*)\])?\s*", text)
+    if not form:
+        raise UserError(f"{text!r}: write it like name[option=value,option=value]")
+    options: dict[str, JsonValue] = {}
+    for part in filter(str.strip, (form[2] or "").split(",")):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (key and equals and value):
+            raise UserError(f"{text!r}: write the option {part.strip()!r} like option=value")
+        if key in options:
+            raise UserError(f"{text!r}: give the option {key!r} once")
+        options[key] = _value(value)
+    return form[1], options
+
+
+def _value(text: str) -> JsonValue:
+    words: dict[str, JsonValue] = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    if re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    # Not float() alone: it would also take "nan" and "inf", which canonical JSON cannot hold.
+    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
+        return float(text)
+    return text

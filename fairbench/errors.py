@@ -1,0 +1,48 @@
+"""The one exception that stands for a mistake the user can put right, and how such a mistake is worded.
+
+Everything else that is raised is a fault of ours and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+class UserError(Exception):
+    """A mistake the user can put right; its message is one line that says what to do."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Word the error for a ``name`` that is not among the ``known`` ones, with the nearest of them."""
+    known = sorted(known)
+    lowered = {other.lower(): other for other in known}
+    near = get_close_matches(str(name).lower(), lowered, n=1)
+    hint = f": did you mean {lowered[near[0]]!r}?" if near else ";"
+    return UserError(f"unknown {kind} {name!r}{hint} known: {', '.join(known) or 'none'}")
+
+
+def invalid(what: str, error: "ValidationError", known: Iterable[str] = ()) -> UserError:
+    """Turn what pydantic found into one line: ``what``, then every faulty key and what is wrong with it.
+
+    Parameters
+    ----------
+    what
+        Where the settings came from, such as a file name.
+    error
+        What pydantic raised.
+    known
+        The keys that exist, for a did-you-mean on an unknown one.
+    """
+    known = tuple(known)
+    problems = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            problems.append(str(unknown("key", key, known)) if known else f"unknown key {key!r}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{key}: {message}" if key else message)
+    return UserError(f"{what}: {'; '.join(problems)}")

@@ -1,0 +1,146 @@
+"""Prompt suites: versioned YAML files of concepts and the templates they are put into.
+
+The packaged ones are data in ``fairbench.prompts``; a path to a ``.yaml`` file is a suite too.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from fairbench.errors import UserError, invalid, unknown
+from fairbench.storage import parse_yaml, read_yaml, sha256_of
+
+Split = Literal["train", "validation", "test"]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One concept in one template."""
+
+    id: str
+    """Unique in its suite, stable, and fit to be a directory's name."""
+    text: str
+    concept: str
+    placeholder: str
+    split: str
+
+
+class PromptSuite(BaseModel):
+    """Concepts in splits, and the templates that turn them into prompts.
+
+    No concept may be in two splits, because what is tested must not have been trained on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Text
+    version: Text
+    licence: Text
+    source: Text
+    placeholder: Text
+    templates: dict[Split, Texts]
+    splits: Annotated[dict[Split, Texts], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_list_of_templates_is_for_every_split(cls, data: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(data.get("templates"), list) and isinstance(data.get("splits"), dict):
+            data = {**data, "templates": dict.fromkeys(data["splits"], data["templates"])}
+        return data
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "PromptSuite":
+        for split in self.splits:
+            if split not in self.templates:
+                raise ValueError(f"templates: there is none for the split {split!r}")
+            for template in self.templates[split]:
+                if self._slot not in template:
+                    raise ValueError(f"templates: {template!r} lacks its placeholder {self._slot!r}")
+        seen: dict[str, str] = {}
+        for split, concepts in self.splits.items():
+            for concept in concepts:
+                if other := seen.get(_slug(concept)):
+                    raise ValueError(f"splits: {concept!r} in {split} is already in {other}")
+                seen[_slug(concept)] = split
+        return self
+
+    @property
+    def _slot(self) -> str:
+        return f"{{{self.placeholder}}}"
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the content, whatever the layout of its file."""
+        return sha256_of(
+            json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False).encode()
+        )
+
+    def prompts(self, split: str) -> list[Prompt]:
+        """Every concept of ``split`` in every template, concept by concept.
+
+        Raises
+        ------
+        UserError
+            The suite has no such split.
+        """
+        if split not in self.splits:
+            raise unknown(f"split of suite {self.name!r}:", split, self.splits)
+        templates = self.templates[split]  # type: ignore[index]
+        return [
+            Prompt(
+                id=_slug(concept) if len(templates) == 1 else f"{_slug(concept)}.{number}",
+                text=template.replace(self._slot, concept),
+                concept=concept,
+                placeholder=self.placeholder,
+                split=split,
+            )
+            for concept in self.splits[split]  # type: ignore[index]
+            for number, template in enumerate(templates)
+        ]
+
+
+def list_suites() -> list[str]:
+    """Names of the packaged suites."""
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in files("fairbench.prompts").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def load_suite(name: str | Path) -> PromptSuite:
+    """Load a packaged suite by its name, or any other by the path of its YAML file.
+
+    Raises
+    ------
+    UserError
+        There is no such suite or file, it is not YAML, a key is unknown, missing or mistyped, a split is empty, a
+        concept is there twice, or a template lacks its placeholder.
+    """
+    if str(name).endswith((".yaml", ".yml")):
+        content = read_yaml(name)
+    elif name in list_suites():
+        content = parse_yaml(
+            (files("fairbench.prompts") / f"{name}.yaml").read_text(encoding="utf-8"), str(name)
+        )
+    else:
+        raise unknown("suite", str(name), list_suites())
+    try:
+        return PromptSuite.model_validate(content)
+    except ValidationError as error:
+        raise invalid(f"suite {name}", error, PromptSuite.model_fields) from None
+
+
+def _slug(concept: str) -> str:
+    """Write ``concept`` in letters, digits and hyphens; short enough for any file system."""
+    slug = re.sub(r"[\W_]+", "-", concept.lower()).strip("-")[:60]
+    if not slug:
+        raise UserError(f"concept {concept!r}: needs a letter or a digit")
+    return slug
