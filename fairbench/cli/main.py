@@ -1,0 +1,96 @@
+"""``fairbench``: the commands put together, and the one place where errors become a line and an exit code."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from fairbench.cli import listing, run, show
+from fairbench.errors import UserError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="fairbench",
+    help="Measure and remove demographic bias in text-to-image diffusion models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("list")(listing.list_)
+app.command("show")(show.show)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"fairbench {version('fairbench-t2i')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _fairbench(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Measure and remove demographic bias in text-to-image diffusion models."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave with 0 (done), 1 (failed), 2 (the user can put it right) or 130 (Ctrl-C)."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        _refuse_a_namesake()
+        code = app(arguments, prog_name="fairbench", standalone_mode=False)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:  # `fairbench list methods | head` is no failure; what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _report(error)
+    if code == INTERRUPTED:
+        _say("interrupted; what is done is kept, and the same command goes on from there")
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: Exception) -> int:
+    """Say what went wrong in one line and return the exit code; a fault of ours shows its traceback."""
+    from fairbench.storage import is_full_disk
+
+    if is_full_disk(error):
+        _say("the disk is full: make space, and the same command goes on from where it stopped")
+        return 1
+    if isinstance(error, UserError):
+        _say(str(error))
+        return 2
+    if hasattr(error, "format_message"):  # a usage error of the command line's parser
+        _say(error.format_message())
+        return 2
+    import traceback
+
+    traceback.print_exc()
+    _say(f"failed: {type(error).__name__}: {error}")
+    return 1
+
+
+def _say(message: str) -> None:
+    print(f"fairbench: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _refuse_a_namesake() -> None:
+    """Refuse to start beside another project that also installs the package ``fairbench``: the two mix their files."""
+    from importlib.metadata import packages_distributions
+
+    owners = sorted(set(packages_distributions().get("fairbench", [])))
+    if len(owners) > 1:
+        raise UserError(
+            f"the package fairbench is installed by {' and '.join(owners)}; they overwrite each other: "
+            "uninstall them all, then install fairbench-t2i alone"
+        )

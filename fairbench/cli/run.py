@@ -1,0 +1,107 @@
+"""``fairbench run``: debias a model, measure it before and after, and show both."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fairbench.config import RunConfig
+
+
+def run(
+    method: Annotated[str | None, typer.Option(help="Method, with options: biased_dft[[rank=8].")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="portraits, a diffusers directory, or a Hub id org/name@revision.")
+    ] = None,
+    suite: Annotated[str | None, typer.Option(help="Prompt suite, or the path of a YAML file.")] = None,
+    attributes: Annotated[str | None, typer.Option(help="What to balance: gender or gender,race ...")] = None,
+    target: Annotated[str | None, typer.Option(help="uniform, or gender=0.25/0.75.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Finetuning updates.")] = None,
+    images_per_prompt: Annotated[int | None, typer.Option(help="Images per test prompt.")] = None,
+    test_prompts: Annotated[int | None, typer.Option(help="Use only the first test prompts.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Base seed of all noise.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
+    judge: Annotated[list[str] | None, typer.Option(help="Evaluation judge; may be repeated.")] = None,
+    training_judge: Annotated[str | None, typer.Option(help="Judge to train with.")] = None,
+    features: Annotated[list[str] | None, typer.Option(help="Evaluation features; may be repeated.")] = None,
+    training_features: Annotated[list[str] | None, typer.Option(help="Training features; may be repeated.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; options here win.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of the run; default below ./runs.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Replace the run in the directory, or go on with it.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+) -> None:
+    """Debias a model, measure it before and after on prompts it never saw, and show both."""
+    overrides: dict[str, Any] = {
+        "suite": suite,
+        "attributes": attributes,
+        "target": target,
+        "updates": updates,
+        "images_per_prompt": images_per_prompt,
+        "test_prompts": test_prompts,
+        "seed": seed,
+        "steps": steps,
+        "guidance": guidance,
+        "judges": judge or None,
+        "training_judge": training_judge,
+        "features": features or None,
+        "training_features": training_features or None,
+    }
+    settings = _settings(config, overrides | _named("method", method) | _named("model", model))
+
+    from fairbench.cli.output import print_json
+    from fairbench.cli.progress import live_progress
+    from fairbench.runs.directory import RunDirectory, default_directory
+    from fairbench.runs.runner import run as run_to_the_end
+
+    place = RunDirectory(out or default_directory(settings))
+    done_before = place.finished
+    with live_progress(quiet=as_json) as progress:
+        metrics = run_to_the_end(settings, place.path, fresh=fresh, progress=progress, draw=_draw)
+    if as_json:
+        print_json(metrics)
+    else:
+        _print(metrics, place.path, done_before and not fresh)
+
+
+def _settings(config: Path | None, overrides: dict[str, Any]) -> "RunConfig":
+    from fairbench.config import load_config, make_config
+
+    if config is not None:
+        return load_config(config, overrides)
+    return make_config({key: value for key, value in overrides.items() if value is not None}, "options")
+
+
+def _named(key: str, text: str | None) -> dict[str, Any]:
+    """Read ``name[option=value]``; naming it replaces the options that a file gives along with the name."""
+    if text is None:
+        return {}
+    from fairbench.config import spec
+
+    name, options = spec(text)
+    return {key: name, f"{key}_options": options}
+
+
+def _draw(directory: Path, records: "pd.DataFrame", training: "pd.DataFrame | None", metrics: dict[str, Any]) -> None:
+    from fairbench.report import curves, grids
+
+    grids.before_after(records, directory, metrics)
+    if training is not None:
+        curves.training(training, directory / "pictures" / "training.png")
+
+
+def _print(metrics: dict[str, Any], directory: Path, done_before: bool) -> None:
+    from rich.console import Console
+
+    from fairbench.report import tables
+
+    console = Console()
+    if done_before:
+        console.print("this run was already done; --fresh repeats it", highlight=False)
+    console.print(tables.before_after(metrics))
+    console.print(f"records, pictures and numbers: {directory}", highlight=False, soft_wrap=True)

@@ -1,0 +1,90 @@
+"""``fairbench show``: one method, model, suite or judge in full."""
+
+import inspect
+from typing import Annotated, Any
+
+import typer
+
+from fairbench.cli.output import print_json, print_table
+from fairbench.errors import unknown
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A method, model, suite or judge.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a method with its options and their defaults, or a model, suite or judge."""
+    shown = _find(name)
+    if as_json:
+        print_json(shown)
+        return
+    for key, value in shown.items():
+        if key == "options":
+            print_table(("option", "default", "type", "meaning"), [list(option.values()) for option in value])
+        elif key == "description":
+            print(f"\n{value}\n")
+        else:
+            print(f"{key}: {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}")
+
+
+def _find(name: str) -> dict[str, Any]:
+    from fairbench.judges import list_judges
+    from fairbench.models.loading import list_models
+    from fairbench.runs.registry import list_methods
+    from fairbench.suites import list_suites
+
+    kinds = (
+        ([entry.name for entry in list_methods()], _method),
+        (list_models(), _model),
+        (list_suites(), _suite),
+        (list_judges(), _judge),
+    )
+    for names, describe in kinds:
+        if name in names:
+            return describe(name)
+    if name.endswith((".yaml", ".yml")):
+        return _suite(name)
+    raise unknown("method, model, suite or judge", name, [known for names, _ in kinds for known in names])
+
+
+def _method(name: str) -> dict[str, Any]:
+    from fairbench.runs.registry import find_method
+
+    method = find_method(name)
+    options = [
+        {
+            "option": key,
+            "default": field.get_default(call_default_factory=True),
+            "type": inspect.formatannotation(field.annotation),
+            "meaning": field.description or "",
+        }
+        for key, field in method.Config.model_fields.items()
+    ]
+    return {
+        "kind": "method",
+        "name": name,
+        "draw class": method.draw_class,
+        "description": inspect.cleandoc(method.__doc__ or ""),
+        "options": options,
+    }
+
+
+def _suite(name: str) -> dict[str, Any]:
+    from fairbench.suites import load_suite
+
+    suite = load_suite(name)
+    return {"kind": "suite", "sha256": suite.sha256, **suite.model_dump(mode="json")}
+
+
+def _judge(name: str) -> dict[str, Any]:
+    from fairbench.judges import load_judge
+
+    judge = load_judge(name)
+    return {"kind": "judge", "name": judge.name, "sha256": judge.sha256, "attributes": judge.attributes}
+
+
+def _model(name: str) -> dict[str, Any]:
+    from fairbench.models.loading import load_model
+
+    model = load_model(name)
+    return {"kind": "model", "name": name, "description": inspect.getdoc(type(model)) or ""}

@@ -1,0 +1,107 @@
+"""The directory of a run: what lies where in it, and whether a run may use it at all."""
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairbench.config import RunConfig, load_config
+from fairbench.errors import UserError
+
+CONTENTS = (
+    "status.json", "metrics.json", "records.parquet", "features.safetensors", "pictures", "images", "adapter",
+    "training", "training.parquet", "config.yaml", "provenance.json",
+)  # fmt: skip
+"""Everything a run writes at the top of its directory, in the order in which a new run removes it."""
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The paths of one run."""
+
+    path: Path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is done: ``status.json`` is written last."""
+        return (self.path / "status.json").is_file()
+
+    @property
+    def adapter(self) -> Path:
+        """What the method produced; there only when complete."""
+        return self.path / "adapter"
+
+    @property
+    def training(self) -> Path:
+        """The state of an unfinished training."""
+        return self.path / "training"
+
+    def check(self, config: RunConfig, *, fresh: bool = False) -> None:
+        """Raise ``UserError`` unless ``config`` may run here; write nothing.
+
+        Only ``fresh`` lets a run take the place of another one, and nothing lets it take the place of other files.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file: name another directory with --out")
+        if not _writable(self.path):
+            raise UserError(f"no permission to write to {self.path}: name another directory with --out")
+        if not self.path.exists() or all(entry.name.startswith(".") for entry in self.path.iterdir()):
+            return
+        if not (self.path / "provenance.json").is_file():
+            raise UserError(f"{self.path} holds files that are not of a run: name another directory with --out")
+        if (self.path / "config.yaml").is_file() and not fresh:
+            self._check_same(config)
+
+    def _check_same(self, config: RunConfig) -> None:
+        held = load_config(self.path / "config.yaml")
+        if held.digest() == config.digest():
+            return
+        ours, theirs = config.model_dump(mode="json"), held.model_dump(mode="json")
+        differing = ", ".join(
+            f"{key} is {_short(theirs[key])} there and {_short(ours[key])} here" for key in ours if ours[key] != theirs[key]
+        )
+        raise UserError(
+            f"{self.path} holds a different run ({differing}): name another directory with --out, or replace it with --fresh"
+        )
+
+    def clear(self) -> None:
+        """Remove everything a run has written here, and nothing else."""
+        for name in CONTENTS:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def default_directory(config: RunConfig) -> Path:
+    """Return ``runs/<method>-<model>-<suite>-<attributes>-s<seed>``, with the options of method and model where given."""
+    parts = (
+        _name(config.method, config.method_options),
+        _name(config.model, config.model_options),
+        _name(config.suite, {}),
+        "+".join(config.attributes),
+        f"s{config.seed}",
+    )
+    return Path("runs") / "-".join(parts)
+
+
+def _name(name: str, options: dict[str, Any]) -> str:
+    """Shorten a name, path or Hub id to what a directory can be called."""
+    stem = name.partition("@")[0].rstrip("/").rpartition("/")[2].removesuffix(".yaml")
+    return re.sub(r"[^\w.=,+]+", "_", ",".join([stem, *(f"{key}={value}" for key, value in options.items())]))
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _writable(path: Path) -> bool:
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    return os.access(nearest, os.W_OK | os.X_OK)

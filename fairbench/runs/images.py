@@ -1,0 +1,87 @@
+"""The images of a run: lossless PNG files, each there whole or not at all, so that a killed run goes on with what is missing."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairbench.storage import atomic_write_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+Generate = Callable[[Sequence[str], Sequence[int]], "Tensor"]
+"""Prompts and seeds to N x 3 x H x W images in [0, 1]."""
+
+
+def generate_missing(
+    generate: Generate, rows: "pd.DataFrame", directory: Path, batch_size: int, on_images: Callable[[int], None]
+) -> None:
+    """Generate the images of ``rows`` (columns prompt, seed, image) that ``directory`` does not hold whole.
+
+    ``on_images`` is told how many more images are there.
+    """
+    missing = rows[[not is_whole(directory / image) for image in rows["image"]]]
+    on_images(len(rows) - len(missing))
+    for start in range(0, len(missing), batch_size):
+        batch = missing.iloc[start : start + batch_size]
+        images = generate(list(batch["prompt"]), [int(seed) for seed in batch["seed"]])
+        for image, path in zip(images, batch["image"], strict=True):
+            save_image(directory / path, image)
+        on_images(len(batch))
+
+
+def save_image(path: Path, image: "Tensor") -> None:
+    """Write one 3 x H x W image in [0, 1] as PNG, rounded to 8 bits."""
+    from PIL import Image
+
+    pixels = image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_bytes(path, buffer.getvalue())
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether ``path`` is an image that can be read to its end."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, SyntaxError):  # Pillow calls a broken chunk a SyntaxError
+        return False
+    return True
+
+
+def load_images(paths: Sequence[Path]) -> "Tensor":
+    """Read PNG files of one size as N x 3 x H x W in [0, 1]."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    arrays = []
+    for path in paths:
+        with Image.open(path) as image:
+            arrays.append(np.asarray(image.convert("RGB")))
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
+
+
+def batches(rows: "pd.DataFrame", directory: Path, batch_size: int) -> Iterator[tuple["pd.DataFrame", "Tensor"]]:
+    """Walk through ``rows`` with their images, ``batch_size`` at a time."""
+    for start in range(0, len(rows), batch_size):
+        batch = rows.iloc[start : start + batch_size]
+        yield batch, load_images([directory / image for image in batch["image"]])
+
+
+def generator(model: Any, *, steps: int | None, guidance: float | None, hooks: Any = None) -> Generate:
+    """Bind a model and its settings; an evaluation-only model is called without hooks."""
+    options: dict[str, Any] = {"steps": steps, "guidance": guidance}
+    if hooks is not None:
+        options["hooks"] = hooks
+
+    def generate(prompts: Sequence[str], seeds: Sequence[int]) -> "Tensor":
+        return model.generate(prompts, seeds, batch_size=len(prompts), **options)
+
+    return generate

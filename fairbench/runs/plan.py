@@ -1,0 +1,68 @@
+"""What a run is going to do, with every setting checked that can be checked without loading a model."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from fairbench.attributes import AttributeSpace, TargetDistribution
+from fairbench.config import RunConfig
+from fairbench.errors import UserError, invalid
+from fairbench.runs.registry import ORIGINAL, find_method
+from fairbench.suites import Prompt, PromptSuite, load_suite
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings of a run, resolved."""
+
+    config: RunConfig
+    method: Any
+    """An instance of the method's class."""
+    suite: PromptSuite
+    test: tuple[Prompt, ...]
+    training: tuple[Prompt, ...]
+    space: AttributeSpace
+    target: TargetDistribution
+    updates: int
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a second variant beside the original model."""
+        return self.config.method != ORIGINAL
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """Resolve the names in ``config``.
+
+    Raises
+    ------
+    UserError
+        A method, option, suite or attribute is unknown, the target does not fit, or more test prompts are asked for
+        than there are.
+    """
+    method = find_method(config.method)
+    try:
+        settings = method.Config(**config.method_options)
+    except ValidationError as error:
+        raise invalid(f"method {config.method}", error, method.Config.model_fields) from None
+    suite = load_suite(config.suite)
+    space = AttributeSpace(config.attributes)
+    return Plan(
+        config=config,
+        method=method(settings),
+        suite=suite,
+        test=_first(suite.prompts("test"), config.test_prompts),
+        training=tuple(suite.prompts("train")) if config.method != ORIGINAL else (),
+        space=space,
+        target=TargetDistribution.parse(config.target, space),
+        updates=config.updates or getattr(settings, "updates", 0),
+    )
+
+
+def _first(prompts: Iterable[Prompt], count: int | None) -> tuple[Prompt, ...]:
+    prompts = tuple(prompts)
+    if count is not None and count > len(prompts):
+        raise UserError(f"--test-prompts {count}: the suite has {len(prompts)} test prompts")
+    return prompts[:count]

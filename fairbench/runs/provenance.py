@@ -1,0 +1,75 @@
+"""Where a result comes from: the code, the packages, the machine and the exact model, judges and prompts."""
+
+import platform
+import resource
+import subprocess  # noqa: S404 - git is asked for its commit
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "fairbench-t2i", "torch", "diffusers", "transformers", "peft", "timm", "open_clip_torch", "torchmetrics", "POT",
+    "numpy", "scipy", "pandas", "pyarrow", "pillow", "safetensors",
+)  # fmt: skip
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """Describe the code and the machine: git commit, package versions, python, platform, device and threads."""
+    import torch
+
+    return {
+        "git": _git(Path(__file__).parent),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def peak_memory() -> int:
+    """Return the most memory in bytes that this process has held at once."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Stopwatch:
+    """Wall seconds per stage."""
+
+    def __init__(self, seconds: dict[str, float] | None = None) -> None:
+        self.seconds = dict(seconds or {})
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to the stage ``name``, also when it is left by an error."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(directory: Path) -> dict[str, Any] | None:
+    """Return the commit the code runs from, ``None`` where it is not a checkout of its own."""
+
+    def ask(*arguments: str) -> str:
+        command = ["git", "-C", str(directory), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
+
+    try:
+        if ask("ls-files", Path(__file__).name) == "":  # installed inside somebody else's repository
+            return None
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

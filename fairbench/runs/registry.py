@@ -1,0 +1,92 @@
+"""Finds methods through the entry points ``fairbench.methods``, ours and anybody's alike.
+
+Listing reads names and docstrings without importing a method, so that it stays quick; a plugin that is broken is named and passed over.
+"""
+
+import ast
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from fairbench.errors import UserError, unknown
+
+GROUP = "fairbench.methods"
+ORIGINAL = "original"
+"""The method that changes nothing, and the name of every run's first variant."""
+
+INTERFACE = ("name", "draw_class", "Config", "fit", "apply")
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """What is known of a method without importing it; ``problem`` says why it cannot be used."""
+
+    name: str
+    package: str
+    summary: str = ""
+    problem: str | None = None
+
+
+def list_methods() -> list[MethodEntry]:
+    """Name every method installed, in order of name, without importing any."""
+    return [_describe(point) for point in _entries()]
+
+
+def find_method(name: str) -> Any:
+    """Return the class of the method called ``name``.
+
+    Raises ``UserError`` for a name that nobody provides (with the nearest one) and for a method that cannot be loaded.
+    """
+    points = [point for point in _entries() if point.name == name]
+    if not points:
+        raise unknown("method", name, _usable_names())
+    if len(points) > 1:
+        owners = " and ".join(_package(point) for point in points)
+        raise UserError(f"two packages provide the method {name!r}, {owners}: uninstall one of them")
+    try:
+        method = points[0].load()
+    except Exception as error:  # whatever a plugin does on import, its name belongs in the message
+        raise UserError(f"method {name!r} of {_package(points[0])} cannot be loaded: {_one_line(error)}") from error
+    missing = [part for part in INTERFACE if not hasattr(method, part)]
+    if missing:
+        raise UserError(f"method {name!r} of {_package(points[0])} lacks {', '.join(missing)}")
+    return method
+
+
+def _entries() -> list[EntryPoint]:
+    """Every entry point once: an editable install beside a source tree shows the same one twice."""
+    unique = {(point.name, point.value): point for point in entry_points(group=GROUP)}
+    return sorted(unique.values(), key=lambda point: point.name)
+
+
+def _usable_names() -> Iterable[str]:
+    return [entry.name for entry in list_methods() if entry.problem is None]
+
+
+def _describe(point: EntryPoint) -> MethodEntry:
+    try:
+        return MethodEntry(point.name, _package(point), summary=_docstring(point).partition("\n")[0])
+    except Exception as error:  # a broken plugin must not take the others with it
+        return MethodEntry(point.name, _package(point), problem=_one_line(error))
+
+
+def _docstring(point: EntryPoint) -> str:
+    spec = importlib.util.find_spec(point.module)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"no module {point.module}")
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == point.attr:
+            return ast.get_docstring(node) or ""
+    raise ImportError(f"no class {point.attr} in {point.module}")
+
+
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
