@@ -1,4 +1,4 @@
-"""The attributes that images are judged by, products of them, and the distribution a method is asked to reach.
+"""The attributes that images are judged by, products of them, and the distribution a method should reach.
 
 No size is fixed anywhere else: whoever needs the number of classes asks the space.
 """
@@ -82,20 +82,18 @@ class TargetDistribution:
         Raises
         ------
         UserError
-            An attribute is not in the space or named twice, a probability is negative or no number, or there is
-            not one per class, or they do not sum to 1.
+            An attribute is not in the space or named twice; its probabilities are not one per class, hold a
+            negative value or no number, or do not sum to 1.
         """
         given = _read(target) if isinstance(target, str) else target or {}
         if not isinstance(given, Mapping):
             raise UserError(f"target {target!r}: write it like gender=0.25/0.75, or uniform")
         for name in given:
             if name not in space.names:
-                raise unknown("attribute in the target:", name, space.names)
+                raise unknown("target attribute", name, space.names)
         return cls(
             {
-                name: _checked(name, given[name], classes)
-                if name in given
-                else (1 / len(classes),) * len(classes)
+                name: _checked(name, given[name], classes) if name in given else _uniform(len(classes))
                 for name, classes in space.classes.items()
             }
         )
@@ -106,6 +104,10 @@ class TargetDistribution:
         for name in names:
             joint = np.outer(joint, self.probabilities[name]).ravel()
         return joint
+
+
+def _uniform(count: int) -> tuple[float, ...]:
+    return (1 / count,) * count
 
 
 def _read(text: str) -> dict[str, list[str]]:
@@ -132,9 +134,8 @@ def _checked(name: str, values: object, classes: tuple[str, ...]) -> tuple[float
     except (TypeError, ValueError):
         raise UserError(f"{where}: {values} are not all numbers") from None
     if len(numbers) != len(classes):
-        raise UserError(
-            f"{where}: give {len(classes)} probabilities ({', '.join(classes)}), not {len(numbers)}"
-        )
+        expected = f"{len(classes)} probabilities ({', '.join(classes)})"
+        raise UserError(f"{where}: give {expected}, not {len(numbers)}")
     if not all(math.isfinite(number) and number >= 0 for number in numbers):
         raise UserError(f"{where}: {numbers} must not be negative, infinite or nan")
     total = math.fsum(numbers)

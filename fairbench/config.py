@@ -60,12 +60,14 @@ class RunConfig(BaseModel):
         return sha256_of(canonical.encode())
 
 
-def make_config(settings: Mapping[str, Any], where: str = "settings") -> RunConfig:
+def make_config(settings: Mapping[str, Any], where: str = "") -> RunConfig:
     """Check ``settings``; ``where`` they came from begins the ``UserError`` about a wrong one."""
     try:
         return RunConfig.model_validate(dict(settings))
     except ValidationError as error:
         raise invalid(where, error, RunConfig.model_fields) from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}" if where else str(error)) from None
 
 
 def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None) -> RunConfig:

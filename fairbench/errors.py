@@ -30,7 +30,7 @@ def invalid(what: str, error: "ValidationError", known: Iterable[str] = ()) -> U
     Parameters
     ----------
     what
-        Where the settings came from, such as a file name.
+        Where the settings came from, such as a file name; may be empty.
     error
         What pydantic raised.
     known
@@ -45,4 +45,4 @@ def invalid(what: str, error: "ValidationError", known: Iterable[str] = ()) -> U
         else:
             message = problem["msg"].removeprefix("Value error, ")
             problems.append(f"{key}: {message}" if key else message)
-    return UserError(f"{what}: {'; '.join(problems)}")
+    return UserError(": ".join(filter(None, (what, "; ".join(problems)))))

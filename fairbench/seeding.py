@@ -1,6 +1,6 @@
 """One seed per image, from what the image is and nothing else.
 
-So an image stays the same for any batch size, order and number of processes, and every method sees the same noise.
+So an image stays the same for any batch size, order and number of processes, whatever the method.
 """
 
 import hashlib

@@ -27,14 +27,14 @@ _OCCUPIED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:
-    """Write ``data`` to ``path`` whole or not at all: temporary file beside it, fsync, rename, fsync of the directory.
+    """Write ``data`` to ``path`` whole or not at all; directories on the way are made.
 
-    Directories on the way are made.
+    A temporary file beside it is written, fsynced and renamed, then the directory is fsynced.
 
     Raises
     ------
     UserError
-        The disk is full, writing is not permitted, or something else stands in the way; the old file is untouched.
+        The disk is full, writing is not permitted, or something stands in the way; the old file is untouched.
     """
     path = Path(path)
     temporary = path.with_name(f".{uuid4().hex[:12]}.tmp")
@@ -133,7 +133,7 @@ def sha256_of(source: Path | str | bytes) -> str:
 
 @contextmanager
 def lock(directory: Path | str) -> Iterator[None]:
-    """Hold ``directory`` (made when missing) for this process alone; freed by the system when the process dies.
+    """Hold ``directory`` (made when missing) for this process alone; the system frees it when it dies.
 
     Raises
     ------
@@ -148,9 +148,7 @@ def lock(directory: Path | str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(
-                f"{directory}: another run is writing here; wait for it, or use another one"
-            ) from None
+            raise UserError(f"{directory}: another run is writing here; wait for it or use another") from None
         yield
 
 
@@ -168,7 +166,7 @@ def explained(path: Path | str) -> Iterator[None]:
             raise UserError(f"{path}: no permission to write; change it or use another directory") from error
         if error.errno in _OCCUPIED:
             raise UserError(
-                f"{path}: something else stands in its place; remove it or use another path"
+                f"{path}: something stands in its place; remove it or use another path"
             ) from error
         raise
 

@@ -78,9 +78,7 @@ class PromptSuite(BaseModel):
     @property
     def sha256(self) -> str:
         """Hash of the content, whatever the layout of its file."""
-        return sha256_of(
-            json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False).encode()
-        )
+        return sha256_of(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
 
     def prompts(self, split: str) -> list[Prompt]:
         """Every concept of ``split`` in every template, concept by concept.
@@ -91,8 +89,8 @@ class PromptSuite(BaseModel):
             The suite has no such split.
         """
         if split not in self.splits:
-            raise unknown(f"split of suite {self.name!r}:", split, self.splits)
-        templates = self.templates[split]  # type: ignore[index]
+            raise unknown(f"split of {self.name}", split, self.splits)
+        templates = self.templates[split]
         return [
             Prompt(
                 id=_slug(concept) if len(templates) == 1 else f"{_slug(concept)}.{number}",
@@ -101,7 +99,7 @@ class PromptSuite(BaseModel):
                 placeholder=self.placeholder,
                 split=split,
             )
-            for concept in self.splits[split]  # type: ignore[index]
+            for concept in self.splits[split]
             for number, template in enumerate(templates)
         ]
 
@@ -121,8 +119,8 @@ def load_suite(name: str | Path) -> PromptSuite:
     Raises
     ------
     UserError
-        There is no such suite or file, it is not YAML, a key is unknown, missing or mistyped, a split is empty, a
-        concept is there twice, or a template lacks its placeholder.
+        There is no such suite or file, it is not YAML, a key is unknown, missing or mistyped, a split is
+        empty, a concept is there twice, or a template lacks its placeholder.
     """
     if str(name).endswith((".yaml", ".yml")):
         content = read_yaml(name)
