@@ -1,0 +1,37 @@
+"""The model as it is: what every other method is compared with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from fairbench.intervention import DrawClass, FitContext, Intervention
+from fairbench.models.hooks import Hooks
+from fairbench.models.text_to_image import TextToImage
+
+
+class Original:
+    """No debiasing at all."""
+
+    name: ClassVar[str] = "original"
+    draw_class: ClassVar[DrawClass] = "emergent"
+
+    class Config(BaseModel):
+        """Nothing to set."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+        updates: int = 0
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def fit(self, context: FitContext) -> Intervention:
+        """Return an intervention that holds nothing."""
+        return Intervention(self.name, self.draw_class, tensors={}, settings={})
+
+    @contextmanager
+    def apply(self, intervention: Intervention, model: TextToImage) -> Iterator[Hooks]:
+        """Leave ``model`` alone."""
+        yield Hooks()

@@ -1,0 +1,168 @@
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairbench import storage
+from fairbench.errors import UserError
+
+
+def failing(number):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_every_kind_of_file_comes_back_as_it_went(tmp_path):
+    import pandas as pd
+    import yaml
+    from safetensors.torch import load_file
+
+    storage.atomic_write_text(tmp_path / "a" / "b" / "text", "é\n")
+    assert (tmp_path / "a" / "b" / "text").read_bytes() == "é\n".encode()
+
+    content = {"b": [1, 2.5, None], "a": "é"}
+    storage.atomic_write_json(tmp_path / "x.json", content)
+    assert json.loads((tmp_path / "x.json").read_text()) == content
+    storage.atomic_write_yaml(tmp_path / "x.yaml", content)
+    assert yaml.safe_load((tmp_path / "x.yaml").read_text()) == content
+    assert list(storage.read_yaml(tmp_path / "x.yaml")) == ["b", "a"]
+
+    tensors = {"w": torch.arange(6.0).reshape(2, 3).T.requires_grad_()}
+    storage.atomic_write_tensors(tmp_path / "x.safetensors", tensors, {"format": "pt"})
+    assert torch.equal(load_file(tmp_path / "x.safetensors")["w"], tensors["w"])
+
+    table = pd.DataFrame({"judge/face": [0.5, 1.0], "prompt": ["a", "b"]})
+    storage.atomic_write_table(tmp_path / "x.parquet", table)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "x.parquet"), table)
+
+
+def test_nan_is_no_json(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        storage.atomic_write_json(tmp_path / "x.json", {"bias": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO])
+def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch, step, number):
+    path = tmp_path / "file"
+    storage.atomic_write_text(path, "old")
+    monkeypatch.setattr(
+        *{"fsync": (os, "fsync"), "replace": (storage.Path, "replace")}[step], failing(number)
+    )
+    with pytest.raises(OSError if number == errno.EIO else UserError) as caught:
+        storage.atomic_write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    assert "\n" not in str(caught.value)
+    assert storage.is_full_disk(caught.value) == (number in {errno.ENOSPC, errno.EDQUOT})
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "file"
+    storage.atomic_write_text(path, "old")
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        storage.atomic_write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_can_be_read_by_others(tmp_path):
+    storage.atomic_write_text(tmp_path / "file", "")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(errno.ENOSPC, "make space"), (errno.EACCES, "no permission to write"), (errno.ENOTDIR, "in its place")],
+)
+def test_an_error_of_the_disk_says_what_to_do(number, message):
+    with pytest.raises(UserError, match=f"^runs/x: .*{message}"), storage.explained("runs/x"):
+        failing(number)()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_device_is_reported():
+    with pytest.raises(UserError, match="disk is full") as caught, storage.explained("runs/x"):
+        Path("/dev/full").write_bytes(b"x")
+    assert storage.is_full_disk(caught.value)
+    assert not storage.is_full_disk(None)
+
+
+def test_a_file_in_the_place_of_a_directory_is_reported(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="stands in its place"):
+        storage.atomic_write_text(tmp_path / "file" / "x", "")
+    with pytest.raises(UserError, match="stands in its place"), storage.lock(tmp_path / "file"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1", "not YAML: .* in line"),
+        (b"a: 1\n\tb: 2", "not YAML"),
+        (b"a: 2024-13-01", "not YAML"),
+        (b"a: !!python/object/apply:os.getcwd []", "not YAML"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"- a", "must hold keys"),
+        (b"", "must hold keys"),
+        (b"1: a", "must hold keys"),
+    ],
+)
+def test_what_is_no_mapping_in_yaml_is_refused_in_one_line(tmp_path, content, message):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        storage.read_yaml(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_missing_or_a_directory_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        storage.read_yaml(tmp_path / "x.yaml")
+    with pytest.raises(UserError, match="cannot be read"):
+        storage.read_yaml(tmp_path)
+
+
+@given(st.binary(max_size=1000))
+def test_the_hash_of_a_file_is_the_hash_of_its_bytes(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("hash") / "x"
+    path.write_bytes(data)
+    assert storage.sha256_of(path) == storage.sha256_of(str(path)) == storage.sha256_of(data)
+
+
+def test_the_hash_is_sha256():
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert storage.sha256_of(b"") == empty
+
+
+def test_a_locked_directory_is_refused_and_free_again_after(tmp_path):
+    with storage.lock(tmp_path / "run"):
+        with pytest.raises(UserError, match="another run is writing"), storage.lock(tmp_path / "run"):
+            pass
+        code = "import sys; from fairbench.storage import lock\nwith lock(sys.argv[1]): pass"
+        other = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True
+        )
+        assert other.returncode != 0
+        assert "another run is writing" in other.stderr
+    with storage.lock(tmp_path / "run"):
+        pass

@@ -1,0 +1,131 @@
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairbench.errors import UserError
+from fairbench.suites import Prompt, PromptSuite, list_suites, load_suite
+
+SUITE = {
+    "name": "jobs",
+    "version": "1",
+    "licence": "MIT",
+    "source": "made for this test",
+    "placeholder": "job",
+    "templates": ["a photo of a {job}"],
+    "splits": {"train": ["nurse"], "validation": ["cook"], "test": ["air pilot", "Judge"]},
+}
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(**changes):
+        path = tmp_path / "jobs.yaml"
+        path.write_text(yaml.safe_dump({**SUITE, **changes}, sort_keys=False), encoding="utf-8")
+        return load_suite(path)
+
+    return load
+
+
+def test_prompts_are_the_concepts_in_the_template(load):
+    assert load().prompts("test") == [
+        Prompt("air-pilot", "a photo of a air pilot", "air pilot", "job", "test"),
+        Prompt("judge", "a photo of a Judge", "Judge", "job", "test"),
+    ]
+
+
+def test_templates_may_differ_between_splits(load):
+    templates = {"train": ["{job}"], "validation": ["{job}"], "test": ["a {job}, a {job}", "{{job}}"]}
+    suite = load(templates=templates)
+    assert [(prompt.id, prompt.text) for prompt in suite.prompts("test")] == [
+        ("air-pilot.0", "a air pilot, a air pilot"),
+        ("air-pilot.1", "{air pilot}"),
+        ("judge.0", "a Judge, a Judge"),
+        ("judge.1", "{Judge}"),
+    ]
+    assert [prompt.text for prompt in suite.prompts("train")] == ["nurse"]
+
+
+def test_the_hash_is_that_of_the_content(load, tmp_path):
+    suite = load()
+    reordered = tmp_path / "reordered.yml"
+    reordered.write_text("# a comment\n" + yaml.safe_dump(dict(reversed(SUITE.items())), sort_keys=False))
+    assert load_suite(reordered).sha256 == suite.sha256
+    assert load(version="2").sha256 != suite.sha256
+    assert load(splits={**SUITE["splits"], "test": ["Judge", "air pilot"]}).sha256 != suite.sha256
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"splits": {**SUITE["splits"], "test": []}}, "splits.test: .*at least 1"),
+        ({"splits": {**SUITE["splits"], "test": None}}, "splits.test: "),
+        ({"splits": {**SUITE["splits"], "test": [" "]}}, "splits.test.0: "),
+        ({"splits": {**SUITE["splits"], "test": [True]}}, "splits.test.0: "),
+        ({"splits": {**SUITE["splits"], "tests": ["x"]}}, "splits.tests"),
+        ({"splits": {}}, "splits: .*at least 1"),
+        ({"splits": "test"}, "splits: "),
+        ({"splits": {**SUITE["splits"], "test": ["Nurse"]}}, "'Nurse' in test is already in train"),
+        ({"splits": {**SUITE["splits"], "test": ["!"]}}, "needs a letter"),
+        ({"templates": ["a photo of a person"]}, r"lacks its placeholder '\{job\}'"),
+        ({"templates": ["a photo of a {jbo}"]}, "lacks its placeholder"),
+        ({"templates": []}, "templates.*: .*at least 1"),
+        ({"templates": {"train": ["{job}"]}}, "none for the split"),
+        ({"templats": []}, "unknown key 'templats': did you mean 'templates'"),
+        ({"version": 1}, "version: .*string"),
+        ({"name": ""}, "name: "),
+    ],
+)
+def test_a_faulty_suite_is_refused_in_one_line(load, changes, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_is_named(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("name: x")
+    with pytest.raises(UserError, match="placeholder: Field required"):
+        load_suite(path)
+
+
+def test_a_suite_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(UserError, match="unknown suite 'ocupations': did you mean 'occupations'"):
+        load_suite("ocupations")
+    with pytest.raises(UserError, match="no such file"):
+        load_suite(tmp_path / "x.yaml")
+
+
+def test_a_split_that_does_not_exist_is_refused(load):
+    suite = load(splits={"test": ["pilot"]})
+    with pytest.raises(UserError, match="unknown split of jobs 'train'; known: test"):
+        suite.prompts("train")
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=5))
+def test_identifiers_are_unique_and_fit_any_file_system(concepts):
+    try:
+        suite = PromptSuite.model_validate({**SUITE, "splits": {"test": concepts}})
+    except (ValueError, UserError):
+        return
+    identifiers = [prompt.id for prompt in suite.prompts("test")]
+    assert len({identifier.lower() for identifier in identifiers}) == len(concepts)
+    for identifier in identifiers:
+        assert "/" not in identifier
+        assert not identifier.startswith(".")
+        assert len(identifier.encode()) < 255
+
+
+@pytest.mark.parametrize("name", list_suites())
+def test_packaged_suites_load_under_their_own_name(name):
+    suite = load_suite(name)
+    assert suite.name == name
+    for split in ("train", "validation", "test"):
+        assert suite.prompts(split)
+
+
+def test_the_occupations_are_those_of_the_paper():
+    suite = load_suite("occupations")
+    assert len(suite.prompts("train")) >= 100
+    assert len(suite.prompts("validation")) == 10
+    assert len(suite.prompts("test")) == 50
