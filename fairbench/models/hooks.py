@@ -1,0 +1,83 @@
+"""The points at which a method may step into generation, so that no method needs a loop of its own.
+
+Four of them are here; the fifth, the weights, is `fairbench.models.weights`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from fairbench.errors import unknown
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Embeddings of N prompts and, N times, of the empty prompt; both N x L x D."""
+
+    conditional: Tensor
+    unconditional: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the sampler stands: which step, its timestep, the scale of its input, and the seeds of the N rows."""
+
+    index: int
+    timestep: Tensor
+    scale: float
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a method changes while images are made; nothing by default.
+
+    Attributes
+    ----------
+    rewrite
+        ``rewrite(prompts, seeds) -> prompts``: the prompt texts of N images.
+    embed
+        ``embed(conditioning) -> conditioning``: the prompt embeddings.
+    modules
+        U-Net module name, such as ``"mid_block"`` -> ``hook(output, step) -> output``. The output has
+        2N rows, the unconditional ones first.
+    combine
+        ``combine(unconditional, conditional, guidance, step, latents) -> noise``: how two noise predictions
+        become one; classifier-free guidance if not given.
+    """
+
+    rewrite: Callable[[Sequence[str], Sequence[int]], Sequence[str]] | None = None
+    embed: Callable[[Conditioning], Conditioning] | None = None
+    modules: Mapping[str, Callable[[Tensor, Step | None], Tensor]] = field(default_factory=dict)
+    combine: Callable[[Tensor, Tensor, float, Step | None, Tensor], Tensor] | None = None
+
+
+def classifier_free_guidance(
+    unconditional: Tensor, conditional: Tensor, guidance: float, step: Step | None, latents: Tensor
+) -> Tensor:
+    r"""Return :math:`\epsilon_\emptyset + s\,(\epsilon_c - \epsilon_\emptyset)`, the ordinary combiner."""
+    return unconditional + guidance * (conditional - unconditional)
+
+
+@contextmanager
+def attached(unet: nn.Module, hooks: Hooks, step: Step | None) -> Iterator[None]:
+    """Hang the module hooks on the U-Net, and take them off again."""
+    known = dict(unet.named_modules()) if hooks.modules else {}
+    with ExitStack() as stack:
+        for name, hook in hooks.modules.items():
+            if name not in known:
+                raise unknown("U-Net module", name, known)
+            stack.enter_context(known[name].register_forward_hook(partial(_forward_hook, hook, step)))
+        yield
+
+
+def _forward_hook(
+    hook: Callable[..., Tensor], step: Step | None, module: nn.Module, args: Any, output: Tensor
+) -> Tensor:
+    return hook(output, step)

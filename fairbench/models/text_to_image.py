@@ -1,0 +1,289 @@
+"""A Stable Diffusion pipeline with its sampling loop opened up.
+
+From top to bottom: prompts -> conditioning -> noise -> latents step by step -> picture.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairbench.errors import UserError
+from fairbench.models.hooks import Conditioning, Hooks, Step, attached, classifier_free_guidance
+from fairbench.seeding import generators
+
+NO_HOOKS = Hooks()
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How a model is sampled unless told otherwise: the evaluation settings of arXiv 2311.07604."""
+
+    steps: int = 30
+    guidance: float = 7.5
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    r"""What a rollout went through; S entries, N images.
+
+    Attributes
+    ----------
+    final
+        :math:`z_0`, N x C x h x w, ready for `TextToImage.decode`.
+    timesteps
+        Timestep of every step, shape (S,).
+    scales
+        What the latents are multiplied by before they enter the U-Net, shape (S,), float32.
+    latents
+        The :math:`z_i` that entered step i, before that scaling; None unless they were kept.
+    """
+
+    final: Tensor
+    timesteps: Tensor
+    scales: Tensor
+    latents: tuple[Tensor, ...] | None = None
+
+
+class TextToImage:
+    """A diffusers ``StableDiffusionPipeline`` whose stages can be called, differentiated and hooked into.
+
+    All weights are frozen and the pipeline's own scheduler is only ever read. Latents are float32 whatever the
+    precision of the weights.
+    """
+
+    def __init__(self, pipeline: Any, name: str, defaults: Defaults | None = None) -> None:
+        self.pipeline = pipeline
+        self.name = name
+        self.defaults = defaults or Defaults()
+        for network in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
+            network.requires_grad_(False).eval()
+        # a third faster for float32 convolutions on a CPU, and what tensor cores want
+        pipeline.unet.to(memory_format=torch.channels_last)
+        pipeline.vae.to(memory_format=torch.channels_last)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the U-Net is."""
+        return self.pipeline.unet.device
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Return the embeddings of N prompts, padded to the length that the tokenizer takes.
+
+        Each distinct prompt is encoded once. Differentiable with respect to the text encoder.
+
+        Raises
+        ------
+        UserError
+            If a prompt has more tokens than the tokenizer takes: its end would be lost in silence.
+        """
+        distinct = list(dict.fromkeys([*prompts, ""]))
+        with self._autocast():
+            embeddings = self.pipeline.text_encoder(self._tokens(distinct).to(self.device))[0]
+        index = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.device)
+        empty = embeddings[distinct.index("")]
+        return Conditioning(embeddings[index], empty.expand(len(prompts), *empty.shape))
+
+    def condition(
+        self, prompts: Sequence[str], seeds: Sequence[int], hooks: Hooks = NO_HOOKS
+    ) -> Conditioning:
+        """Return the conditioning of N images: rewrite the prompts, encode them, change the embeddings."""
+        if hooks.rewrite:
+            prompts = hooks.rewrite(prompts, seeds)
+        conditioning = self.encode(prompts)
+        return hooks.embed(conditioning) if hooks.embed else conditioning
+
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        """Return the unit starting noise of every seed, N x C x h x w: the first draw of its own CPU generator."""
+        return self._draw(generators(seeds))
+
+    def rollout(
+        self,
+        conditioning: Conditioning,
+        seeds: Sequence[int],
+        *,
+        steps: int,
+        guidance: float,
+        hooks: Hooks = NO_HOOKS,
+        keep: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Trajectory:
+        """Sample the latents of N images.
+
+        Gradients flow through the whole chain unless the caller turns them off.
+
+        Parameters
+        ----------
+        conditioning : Conditioning, N rows
+        seeds : N integers
+            Each decides the starting noise and all sampler noise of its image.
+        steps, guidance
+            Denoising steps, and the scale of classifier-free guidance; 1 turns guidance off.
+        hooks
+            ``modules`` and ``combine`` are used here.
+        keep
+            Keep the latents that enter every step.
+        progress
+            Called as ``progress(done, total)`` after every step.
+        """
+        scheduler = self._scheduler(steps)
+        sources = generators(seeds)
+        latents = self._draw(sources) * scheduler.init_noise_sigma
+        extra = {"generator": sources} if "generator" in inspect.signature(scheduler.step).parameters else {}
+        kept, scales = [], []
+        for index, timestep in enumerate(scheduler.timesteps):
+            # the scaling is linear, so one number tells it, and a later visitor of this step can repeat it
+            scale = float(scheduler.scale_model_input(torch.ones(()), timestep))
+            step = Step(index, timestep, scale, tuple(seeds))
+            if keep:
+                kept.append(latents)
+            scales.append(scale)
+            noise = self.predict_noise(
+                latents, timestep, conditioning, guidance, hooks, scale=scale, step=step
+            )
+            latents = scheduler.step(noise, timestep, latents, **extra, return_dict=False)[0]
+            if progress:
+                progress(index + 1, len(scheduler.timesteps))
+        return Trajectory(latents, scheduler.timesteps, torch.tensor(scales), tuple(kept) if keep else None)
+
+    def predict_noise(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        conditioning: Conditioning,
+        guidance: float,
+        hooks: Hooks = NO_HOOKS,
+        *,
+        scale: float | Tensor = 1.0,
+        step: Step | None = None,
+    ) -> Tensor:
+        """Return the guided noise prediction, N x C x h x w, from one U-Net pass over 2N rows.
+
+        Parameters
+        ----------
+        latents : Tensor, N x C x h x w
+            As kept in a `Trajectory`, not yet scaled.
+        timestep : Tensor, shape () or (N,)
+            Rows may stand at different steps.
+        conditioning : Conditioning, N rows
+        guidance
+            Scale of classifier-free guidance.
+        hooks
+            ``modules`` and ``combine`` are used here.
+        scale : float or Tensor of shape (N,)
+            What this step's latents are multiplied by before they enter the U-Net, see `Trajectory`.
+        step
+            Handed on to the hooks.
+        """
+        pairs = 1 if guidance == 1 and not (hooks.modules or hooks.combine) else 2
+        embeddings = (conditioning.unconditional, conditioning.conditional)[-pairs:]
+        scale = torch.as_tensor(scale, dtype=latents.dtype, device=latents.device).reshape(-1, 1, 1, 1)
+        timestep = timestep.to(latents.device).expand(len(latents))
+        with attached(self.pipeline.unet, hooks, step), self._autocast():
+            noise = self.pipeline.unet(
+                (latents * scale).repeat(pairs, 1, 1, 1),
+                timestep.repeat(pairs),
+                torch.cat(embeddings),
+                return_dict=False,
+            )[0].float()
+        if pairs == 1:
+            return noise
+        unconditional, conditional = noise.chunk(2)
+        return (hooks.combine or classifier_free_guidance)(
+            unconditional, conditional, guidance, step, latents
+        )
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the pictures of final latents, N x 3 x H x W, nominally in [0, 1].
+
+        Differentiable and not clamped, so that no gradient is lost where the decoder overshoots.
+        """
+        vae = self.pipeline.vae
+        with self._autocast():
+            decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        return decoded.float() / 2 + 0.5
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        batch_size: int = 16,
+        hooks: Hooks = NO_HOOKS,
+        on_batch: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Return one picture per prompt and seed, N x 3 x H x W in [0, 1], float32 on the CPU.
+
+        A picture depends on its prompt and its seed alone, not on ``batch_size`` or its place in the list.
+
+        Parameters
+        ----------
+        prompts, seeds
+            N of each.
+        steps, guidance
+            The model's own ``defaults`` if None.
+        batch_size
+            Pictures made at once.
+        hooks
+            What a method changes.
+        on_batch
+            Called as ``on_batch(done, total)`` after every batch.
+        """
+        if not len(prompts) == len(seeds) > 0:
+            raise ValueError(f"as many prompts as seeds are needed, not {len(prompts)} and {len(seeds)}")
+        steps = self.defaults.steps if steps is None else steps
+        guidance = self.defaults.guidance if guidance is None else guidance
+        batches = []
+        for start in range(0, len(seeds), batch_size):
+            rows = slice(start, start + batch_size)
+            with torch.inference_mode():
+                conditioning = self.condition(prompts[rows], seeds[rows], hooks)
+                trajectory = self.rollout(
+                    conditioning, seeds[rows], steps=steps, guidance=guidance, hooks=hooks
+                )
+                batches.append(self.decode(trajectory.final).clamp(0, 1).cpu())
+            if on_batch:
+                on_batch(min(rows.stop, len(seeds)), len(seeds))
+        return torch.cat(batches)  # outside inference mode: an ordinary tensor, fit for training on
+
+    def _tokens(self, prompts: list[str]) -> Tensor:
+        tokenizer = self.pipeline.tokenizer
+        length = tokenizer.model_max_length
+        prompts = [self.pipeline.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
+        rows = tokenizer(prompts, padding="max_length", max_length=length, verbose=False).input_ids
+        for prompt, row in zip(prompts, rows, strict=True):
+            if len(row) > length:
+                raise UserError(
+                    f"the prompt {prompt!r} has {len(row)} tokens and {self.name} takes {length}: shorten it"
+                )
+        return torch.tensor(rows)
+
+    def _draw(self, sources: list[torch.Generator]) -> Tensor:
+        config = self.pipeline.unet.config
+        size = config.sample_size
+        shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))
+        return torch.stack([torch.randn(shape, generator=source) for source in sources]).to(self.device)
+
+    def _scheduler(self, steps: int) -> Any:
+        """Return a fresh scheduler: multistep ones remember earlier steps, and the pipeline's is not ours to set."""
+        template = self.pipeline.scheduler
+        most = template.config.num_train_timesteps
+        if not 1 <= steps <= most:
+            raise UserError(f"the number of denoising steps must be from 1 to {most}, not {steps}")
+        scheduler = type(template).from_config(template.config)
+        scheduler.set_timesteps(steps, device=self.device)
+        return scheduler
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        dtype = self.pipeline.unet.dtype
+        if self.device.type != "cuda" or dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast("cuda", dtype)
