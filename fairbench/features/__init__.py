@@ -1,1 +1,9 @@
-"""Image and text features: CLIP-like and self-supervised networks."""
+"""Image and text features: CLIP-like and self-supervised networks.
+
+Nothing heavy is imported before a network is built.
+"""
+
+from fairbench.features.image_features import ImageFeatures, cosine
+from fairbench.features.loading import build_features, load_features, save_features
+
+__all__ = ["ImageFeatures", "build_features", "cosine", "load_features", "save_features"]

@@ -9,16 +9,9 @@ VOCABULARY, CONTEXT = 60, 12
 
 def make_clip(**changes):
     torch.manual_seed(0)
-    text = {
-        "context_length": CONTEXT,
-        "vocab_size": VOCABULARY,
-        "width": 32,
-        "heads": 4,
-        "layers": 2,
-    } | changes
-    clip = CLIP(
-        24, {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32}, text | changes
-    ).eval()
+    vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32}
+    text = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": 32, "heads": 4, "layers": 2}
+    clip = CLIP(24, vision, text | changes).eval()
     for parameter in clip.parameters():  # also the biases and norms, which start at 0 and 1
         torch.nn.init.normal_(parameter, std=0.3)
     return clip

@@ -1,0 +1,135 @@
+"""Feature networks: what an image looks like as a vector, and with CLIP, what a prompt says.
+
+The numbers that need them (CLIP-T, CLIP-I, DINO-like, FID-like) and the preservation loss share this one door.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fairbench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from transformers import CLIPTokenizer
+
+    from fairbench.features.description import FeaturesDescription
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFeatures:
+    """A network that turns images, and if it is a CLIP also prompts, into vectors of length ``dim``.
+
+    Parameters
+    ----------
+    description
+        What ``features.json`` says.
+    network
+        A timm backbone or an open_clip CLIP; frozen and in evaluation mode where it was loaded.
+    tokenizer
+        Of a CLIP only; its end-of-text token has the highest id.
+    sha256
+        Of description, weights and tokenizer together; empty for a network that is not on disk.
+    """
+
+    description: "FeaturesDescription"
+    network: "nn.Module"
+    tokenizer: "CLIPTokenizer | None" = None
+    sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name that results carry."""
+        return self.description.name
+
+    @property
+    def dim(self) -> int:
+        """The length of a feature vector."""
+        from fairbench.networks import pooled_width
+
+        if self.description.kind == "open_clip":
+            return int(self.description.kwargs["embed_dim"])
+        return pooled_width(self.network)
+
+    @property
+    def device(self) -> "torch.device":
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: "torch.device | str") -> "ImageFeatures":
+        """Move the network to ``device`` and return the features."""
+        self.network.to(device)
+        return self
+
+    def __call__(self, images: "Tensor") -> "Tensor":
+        """Return N x ``dim`` features, not normalised; gradients reach the images.
+
+        Parameters
+        ----------
+        images
+            N x 3 x H x W in [0, 1]; scaled down or up to the size the network was trained with.
+
+        Raises
+        ------
+        UserError
+            The images have another shape, or a feature is not finite.
+        """
+        from fairbench.networks import as_input
+
+        inputs = as_input(images.to(self.device), self.description.image_size)
+        is_clip = self.description.kind == "open_clip"
+        features: Tensor = self.network.encode_image(inputs) if is_clip else self.network(inputs)
+        if not features.isfinite().all():
+            raise UserError(
+                f"features {self.name}: not finite; check that the images are, or use other features"
+            )
+        return features
+
+    def batched(self, images: "Tensor", batch_size: int = 256) -> "Tensor":
+        """Return the same without gradients, ``batch_size`` images at once; N may be 0."""
+        import torch
+
+        with torch.inference_mode():
+            parts = [self(part) for part in images.split(batch_size)]
+        # Joined outside inference mode: the result may then enter a computation that has gradients.
+        return torch.cat(parts)
+
+    def text(self, prompts: Sequence[str]) -> "Tensor":
+        """Return N x ``dim`` features of prompts, not normalised, without gradients.
+
+        Raises
+        ------
+        UserError
+            The network reads no text, or a prompt has more tokens than it reads.
+        """
+        import torch
+
+        if self.tokenizer is None:
+            raise UserError(f"features {self.name} read no text; use features of the kind open_clip")
+        with torch.inference_mode():
+            features = self.network.encode_text(self._tokens(prompts, self.tokenizer).to(self.device))
+        return features.clone()
+
+    def _tokens(self, prompts: Sequence[str], tokenizer: "CLIPTokenizer") -> "Tensor":
+        """Return N x L ids, filled up with the end-of-text token, which the network looks for first."""
+        import torch
+
+        length = self.description.kwargs["text_cfg"]["context_length"]
+        tokens = torch.full((len(prompts), length), tokenizer.eos_token_id)
+        for row, prompt in zip(tokens, prompts, strict=True):
+            ids = tokenizer(prompt, truncation=False).input_ids
+            if len(ids) > length:
+                raise UserError(
+                    f"features {self.name} read {length} tokens, but the prompt {prompt!r} has {len(ids)}: "
+                    "shorten it"
+                )
+            row[: len(ids)] = torch.tensor(ids)
+        return tokens
+
+
+def cosine(a: "Tensor", b: "Tensor") -> "Tensor":
+    """Return the cosine ``a_n . b_n / (|a_n| |b_n|)`` of every row of two N x D tensors, N numbers in [-1, 1]."""
+    import torch.nn.functional as F
+
+    return F.cosine_similarity(a, b, dim=-1)

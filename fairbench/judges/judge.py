@@ -1,0 +1,142 @@
+"""A judge reads attributes off images: logits to learn from, probabilities to count with.
+
+What it says is a measurement with errors of its own, so a run names its judges by their sha256.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fairbench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from fairbench.attributes import AttributeSpace
+    from fairbench.judges.description import JudgeDescription
+    from fairbench.judges.network import JudgeNetwork
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one judge says about N images.
+
+    Parameters
+    ----------
+    probabilities
+        Attribute -> N x K, each row summing to 1.
+    face
+        N probabilities that there is a face.
+    """
+
+    probabilities: "dict[str, Tensor]"
+    face: "Tensor"
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A network with names for its outputs.
+
+    Parameters
+    ----------
+    description
+        What ``judge.json`` says.
+    network
+        The network, frozen and in evaluation mode where the judge was loaded.
+    sha256
+        Of description and weights together; empty for a judge that is not on disk.
+    weights_sha256
+        Of the weights alone, so that a renamed copy is still known.
+    """
+
+    description: "JudgeDescription"
+    network: "JudgeNetwork"
+    sha256: str = ""
+    weights_sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name that results carry."""
+        return self.description.name
+
+    @property
+    def attributes(self) -> dict[str, tuple[str, ...]]:
+        """Attribute -> its labels, in the order of the outputs."""
+        return self.description.attributes
+
+    def to(self, device: "torch.device | str") -> "Judge":
+        """Move the network to ``device`` and return the judge."""
+        self.network.to(device)
+        return self
+
+    def logits(self, images: "Tensor") -> "dict[str, Tensor]":
+        """Return attribute -> N x K logits, and "face" -> N logits; gradients reach the images.
+
+        Parameters
+        ----------
+        images
+            N x 3 x H x W in [0, 1]; scaled down or up to the size the judge was trained with.
+
+        Raises
+        ------
+        UserError
+            The images have another shape, or an output is not finite.
+        """
+        logits = self.network(images.to(self.network.face.weight.device))
+        for name, values in logits.items():
+            if not values.isfinite().all():
+                raise UserError(
+                    f"judge {self.name}: its {name} output is not finite; "
+                    "check that the images are, or use another judge"
+                )
+        return logits
+
+    def judge(self, images: "Tensor", batch_size: int = 256) -> Judgement:
+        """Return softmax probabilities per attribute and the sigmoid of the face output, without gradients.
+
+        Parameters
+        ----------
+        images
+            N x 3 x H x W in [0, 1]; N may be 0.
+        batch_size
+            How many images the network sees at once.
+
+        Raises
+        ------
+        UserError
+            As `logits`.
+        """
+        import torch
+
+        with torch.inference_mode():
+            parts = [self.logits(part) for part in images.split(batch_size)]
+        # Joined outside inference mode: the result may then enter a computation that has gradients.
+        logits = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        face = logits.pop("face").sigmoid()
+        return Judgement({name: values.softmax(1) for name, values in logits.items()}, face)
+
+
+def check_covers(judge: Judge, space: "AttributeSpace") -> None:
+    """Raise a ``UserError`` unless the judge has every attribute of ``space``, with the same labels."""
+    for name, labels in space.classes.items():
+        if name not in judge.attributes:
+            raise UserError(
+                f"judge {judge.name} does not read {name}; it reads {', '.join(judge.attributes)}: "
+                f"use another judge, or leave {name} out of the attributes"
+            )
+        if judge.attributes[name] != labels:
+            raise UserError(
+                f"judge {judge.name} reads {name} as {', '.join(judge.attributes[name])}, "
+                f"not as {', '.join(labels)}: use a judge with these labels"
+            )
+
+
+def refuse_training_judge(evaluation: Iterable[Judge], training: Judge) -> None:
+    """Raise a ``UserError`` where the judge a method learns from would also evaluate it, under any name."""
+    for judge in evaluation:
+        if judge.sha256 == training.sha256 or judge.weights_sha256 == training.weights_sha256:
+            raise UserError(
+                f"judge {judge.name} trains the method, so it cannot evaluate it; "
+                "name another evaluation judge"
+            )

@@ -1,0 +1,176 @@
+"""A small network on disk: a directory with one JSON description and its weights as safetensors.
+
+Judges and features are kept this way, packaged ones beside the embedded world, a user's own anywhere.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from fairbench.errors import UserError, invalid, unknown
+from fairbench.storage import atomic_write_json, atomic_write_tensors, sha256_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+WEIGHTS = "model.safetensors"
+_PACKAGED = Path(__file__).parent / "portraits"
+_PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+# What would make timm download weights, unpickle them, or change the shape of what goes in and out.
+_RESERVED = {
+    "cache_dir",
+    "checkpoint_path",
+    "features_only",
+    "in_chans",
+    "num_classes",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "scriptable",
+}
+
+Description = TypeVar("Description", bound=BaseModel)
+
+
+def packaged(room: str, file: str) -> list[str]:
+    """Return the names of the networks that are shipped in ``room`` ("judges", "features")."""
+    return sorted(path.parent.name for path in (_PACKAGED / room).glob(f"*/{file}"))
+
+
+def find(room: str, name: str | Path, file: str) -> Path:
+    """Return the directory of a packaged network, or the user's own.
+
+    Raises
+    ------
+    UserError
+        There is neither a packaged network nor a directory of that name, or no ``file`` in it.
+    """
+    known = packaged(room, file)
+    if str(name) in known:
+        return _PACKAGED / room / str(name)
+    directory = Path(name)
+    if not directory.is_dir():
+        raise unknown(room.removesuffix("s"), str(name), known)
+    if not (directory / file).is_file():
+        raise UserError(f"{directory}: has no {file}; name a directory that holds {file} and {WEIGHTS}")
+    return directory
+
+
+def read_description(path: Path, model: type[Description]) -> Description:
+    """Read and validate a JSON description; a fault is one line that names the file and the key."""
+    return described(path.read_bytes(), model, str(path))
+
+
+def described(content: bytes | dict[str, Any], model: type[Description], where: str) -> Description:
+    """Validate a description that is JSON text or already a dictionary."""
+    try:
+        if isinstance(content, bytes):
+            return model.model_validate_json(content)
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise invalid(where, error, model.model_fields) from None
+
+
+def backbone(architecture: str, kwargs: dict[str, Any], where: str) -> "nn.Module":
+    """Build an untrained timm network that ends with pooled features; no weights are fetched.
+
+    Raises
+    ------
+    UserError
+        timm has no such architecture, or a keyword is refused, by us or by timm.
+    """
+    import timm
+
+    if not timm.is_model(architecture):
+        raise unknown("timm architecture", architecture, timm.list_models())
+    refused = sorted(_RESERVED & kwargs.keys())
+    if refused:
+        raise UserError(f"{where}: kwargs: take out {', '.join(refused)}; only sizes may be set here")
+    try:
+        return timm.create_model(architecture, num_classes=0, in_chans=3, **kwargs)
+    except Exception as error:  # timm raises whatever its layers happen to raise
+        raise UserError(
+            f"{where}: timm cannot build {architecture} with {kwargs}: {one_line(error)}"
+        ) from error
+
+
+def pooled_width(network: "nn.Module") -> int:
+    """Return the number of features a timm network ends with; a layer before its classifier may widen them."""
+    return int(getattr(network, "head_hidden_size", network.num_features))
+
+
+def load_weights(network: "nn.Module", directory: Path) -> None:
+    """Fill ``network`` with the safetensors of ``directory``, in the precision of the network.
+
+    Raises
+    ------
+    UserError
+        The file is missing, is a pickle, is damaged, or holds tensors of another network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = directory / WEIGHTS
+    if not path.is_file():
+        pickles = sorted(other.name for other in directory.iterdir() if other.suffix in _PICKLES)
+        hint = (
+            f"; {pickles[0]} is a pickle, which is never read: convert it to safetensors" if pickles else ""
+        )
+        raise UserError(f"{directory}: has no {WEIGHTS}{hint}")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: is not a whole safetensors file ({one_line(error)})") from None
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        raise UserError(
+            f"{path}: does not fit its description: {wrong[0]} is {found.get(wrong[0], 'missing')}, "
+            f"expected {expected.get(wrong[0], 'nothing')}"
+        )
+    network.load_state_dict(tensors)
+
+
+def save_network(network: "nn.Module", description: BaseModel, directory: Path, file: str) -> None:
+    """Write the weights in half precision, then the description, which completes the directory."""
+    tensors = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    beyond = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if beyond:
+        raise ValueError(f"{beyond[0]} is not finite in half precision")
+    atomic_write_tensors(directory / WEIGHTS, tensors)
+    atomic_write_json(directory / file, description.model_dump(mode="json"))
+
+
+def identity(*files: Path) -> str:
+    """Return the sha256 of the sha256 of every file's content, in the order given."""
+    return sha256_of("".join(map(sha256_of, files)).encode())
+
+
+def as_input(images: "Tensor", size: int) -> "Tensor":
+    """Return N x 3 x ``size`` x ``size`` images in [-1, 1] of images in [0, 1]; differentiable.
+
+    Raises
+    ------
+    UserError
+        The images are not N x 3 x H x W floating-point numbers.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise UserError(
+            f"images must be N x 3 x H x W numbers in [0, 1], not {images.dtype} {tuple(images.shape)}"
+        )
+    if images.shape[-2:] != (size, size):
+        images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return (images.float() * 2 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error without its line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
