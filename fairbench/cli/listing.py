@@ -38,7 +38,10 @@ def _methods() -> list[dict[str, Any]]:
     entries = list_methods()
     for entry in entries:
         if entry.problem:
-            print(f"fairbench: method {entry.name} of {entry.package} is broken: {entry.problem}", file=sys.stderr)
+            print(
+                f"fairbench: method {entry.name} of {entry.package} is broken: {entry.problem}",
+                file=sys.stderr,
+            )
     return [
         {"name": entry.name, "package": entry.package, "summary": entry.summary}
         for entry in entries

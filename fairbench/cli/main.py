@@ -48,9 +48,11 @@ def _run(arguments: list[str] | None) -> int:
     try:
         _refuse_a_namesake()
         code = app(arguments, prog_name="fairbench", standalone_mode=False)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:  # `fairbench list methods | head` is no failure; what is still buffered goes nowhere
+    except (
+        BrokenPipeError
+    ):  # `fairbench list methods | head` is no failure; what is still buffered goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -71,7 +73,8 @@ def _report(error: Exception) -> int:
         _say(str(error))
         return 2
     if hasattr(error, "format_message"):  # a usage error of the command line's parser
-        _say(error.format_message())
+        if message := error.format_message():  # empty where the help was shown instead
+            _say(message)
         return 2
     import traceback
 

@@ -12,23 +12,52 @@ if TYPE_CHECKING:
 
 
 def run(
-    method: Annotated[str | None, typer.Option(help="Method, with options: biased_dft[[rank=8].")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="portraits, a diffusers directory, or a Hub id org/name@revision.")
+    method: Annotated[
+        str | None,
+        typer.Option(help=r"Method, with options: biased_dft\[rank=8].", show_default="biased_dft"),
     ] = None,
-    suite: Annotated[str | None, typer.Option(help="Prompt suite, or the path of a YAML file.")] = None,
-    attributes: Annotated[str | None, typer.Option(help="What to balance: gender or gender,race ...")] = None,
-    target: Annotated[str | None, typer.Option(help="uniform, or gender=0.25/0.75.")] = None,
-    updates: Annotated[int | None, typer.Option(help="Finetuning updates.")] = None,
-    images_per_prompt: Annotated[int | None, typer.Option(help="Images per test prompt.")] = None,
-    test_prompts: Annotated[int | None, typer.Option(help="Use only the first test prompts.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Base seed of all noise.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
-    judge: Annotated[list[str] | None, typer.Option(help="Evaluation judge; may be repeated.")] = None,
-    training_judge: Annotated[str | None, typer.Option(help="Judge to train with.")] = None,
-    features: Annotated[list[str] | None, typer.Option(help="Evaluation features; may be repeated.")] = None,
-    training_features: Annotated[list[str] | None, typer.Option(help="Training features; may be repeated.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="portraits, a diffusers directory, or a Hub id org/name@revision.", show_default="portraits"
+        ),
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Prompt suite, or the path of a YAML file.", show_default="occupations")
+    ] = None,
+    attributes: Annotated[
+        str | None, typer.Option(help="What to balance: gender or gender,race ...", show_default="gender")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="uniform, or gender=0.25/0.75.", show_default="uniform")
+    ] = None,
+    updates: Annotated[
+        int | None, typer.Option(help="Finetuning updates.", show_default="the method's")
+    ] = None,
+    images_per_prompt: Annotated[
+        int | None, typer.Option(help="Images per test prompt.", show_default="16")
+    ] = None,
+    test_prompts: Annotated[
+        int | None, typer.Option(help="Use only the first test prompts.", show_default="all")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Base seed of all noise.", show_default="0")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Classifier-free guidance scale.", show_default="the model's")
+    ] = None,
+    judge: Annotated[
+        list[str] | None, typer.Option(help="Evaluation judge; may be repeated.", show_default="the model's")
+    ] = None,
+    training_judge: Annotated[
+        str | None, typer.Option(help="Judge to train with.", show_default="the model's")
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(help="Evaluation features; may be repeated.", show_default="the model's"),
+    ] = None,
+    training_features: Annotated[
+        list[str] | None, typer.Option(help="Training features; may be repeated.", show_default="the model's")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options here win.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the run; default below ./runs.")] = None,
     fresh: Annotated[
@@ -74,7 +103,7 @@ def _settings(config: Path | None, overrides: dict[str, Any]) -> "RunConfig":
 
     if config is not None:
         return load_config(config, overrides)
-    return make_config({key: value for key, value in overrides.items() if value is not None}, "options")
+    return make_config({key: value for key, value in overrides.items() if value is not None})
 
 
 def _named(key: str, text: str | None) -> dict[str, Any]:
@@ -87,7 +116,9 @@ def _named(key: str, text: str | None) -> dict[str, Any]:
     return {key: name, f"{key}_options": options}
 
 
-def _draw(directory: Path, records: "pd.DataFrame", training: "pd.DataFrame | None", metrics: dict[str, Any]) -> None:
+def _draw(
+    directory: Path, records: "pd.DataFrame", training: "pd.DataFrame | None", metrics: dict[str, Any]
+) -> None:
     from fairbench.report import curves, grids
 
     grids.before_after(records, directory, metrics)

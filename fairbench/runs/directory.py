@@ -53,7 +53,9 @@ class RunDirectory:
         if not self.path.exists() or all(entry.name.startswith(".") for entry in self.path.iterdir()):
             return
         if not (self.path / "provenance.json").is_file():
-            raise UserError(f"{self.path} holds files that are not of a run: name another directory with --out")
+            raise UserError(
+                f"{self.path} holds files that are not of a run: name another directory with --out"
+            )
         if (self.path / "config.yaml").is_file() and not fresh:
             self._check_same(config)
 
@@ -63,7 +65,9 @@ class RunDirectory:
             return
         ours, theirs = config.model_dump(mode="json"), held.model_dump(mode="json")
         differing = ", ".join(
-            f"{key} is {_short(theirs[key])} there and {_short(ours[key])} here" for key in ours if ours[key] != theirs[key]
+            f"{key} is {_short(theirs[key])} there and {_short(ours[key])} here"
+            for key in ours
+            if ours[key] != theirs[key]
         )
         raise UserError(
             f"{self.path} holds a different run ({differing}): name another directory with --out, or replace it with --fresh"
@@ -94,7 +98,9 @@ def default_directory(config: RunConfig) -> Path:
 def _name(name: str, options: dict[str, Any]) -> str:
     """Shorten a name, path or Hub id to what a directory can be called."""
     stem = name.partition("@")[0].rstrip("/").rpartition("/")[2].removesuffix(".yaml")
-    return re.sub(r"[^\w.=,+]+", "_", ",".join([stem, *(f"{key}={value}" for key, value in options.items())]))
+    return re.sub(
+        r"[^\w.=,+-]+", "_", ",".join([stem, *(f"{key}={value}" for key, value in options.items())])
+    )
 
 
 def _short(value: object) -> str:

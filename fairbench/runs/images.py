@@ -11,25 +11,30 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+BATCH = 32
+"""Images between two savings: what a kill may cost."""
+
 Generate = Callable[[Sequence[str], Sequence[int]], "Tensor"]
 """Prompts and seeds to N x 3 x H x W images in [0, 1]."""
 
 
 def generate_missing(
-    generate: Generate, rows: "pd.DataFrame", directory: Path, batch_size: int, on_images: Callable[[int], None]
+    generate: Generate, rows: "pd.DataFrame", directory: Path, progress: Callable[[int], None]
 ) -> None:
     """Generate the images of ``rows`` (columns prompt, seed, image) that ``directory`` does not hold whole.
 
-    ``on_images`` is told how many more images are there.
+    ``progress`` is told how many of them are there.
     """
     missing = rows[[not is_whole(directory / image) for image in rows["image"]]]
-    on_images(len(rows) - len(missing))
-    for start in range(0, len(missing), batch_size):
-        batch = missing.iloc[start : start + batch_size]
+    done = len(rows) - len(missing)
+    progress(done)
+    for start in range(0, len(missing), BATCH):
+        batch = missing.iloc[start : start + BATCH]
         images = generate(list(batch["prompt"]), [int(seed) for seed in batch["seed"]])
         for image, path in zip(images, batch["image"], strict=True):
             save_image(directory / path, image)
-        on_images(len(batch))
+        done += len(batch)
+        progress(done)
 
 
 def save_image(path: Path, image: "Tensor") -> None:
@@ -68,7 +73,9 @@ def load_images(paths: Sequence[Path]) -> "Tensor":
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
 
 
-def batches(rows: "pd.DataFrame", directory: Path, batch_size: int) -> Iterator[tuple["pd.DataFrame", "Tensor"]]:
+def batches(
+    rows: "pd.DataFrame", directory: Path, batch_size: int
+) -> Iterator[tuple["pd.DataFrame", "Tensor"]]:
     """Walk through ``rows`` with their images, ``batch_size`` at a time."""
     for start in range(0, len(rows), batch_size):
         batch = rows.iloc[start : start + batch_size]
@@ -82,6 +89,6 @@ def generator(model: Any, *, steps: int | None, guidance: float | None, hooks: A
         options["hooks"] = hooks
 
     def generate(prompts: Sequence[str], seeds: Sequence[int]) -> "Tensor":
-        return model.generate(prompts, seeds, batch_size=len(prompts), **options)
+        return model.generate(prompts, seeds, **options)
 
     return generate

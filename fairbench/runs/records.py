@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from fairbench.judges import Judge
 
 
-def planned(variant: str, folder: str, suite: PromptSuite, prompts: Sequence[Prompt], count: int, seed: int) -> "pd.DataFrame":
+def planned(
+    variant: str, folder: str, suite: PromptSuite, prompts: Sequence[Prompt], count: int, seed: int
+) -> "pd.DataFrame":
     """List the images of one variant: ``count`` per prompt, each with its own seed and its path below the run directory.
 
     The seed depends on suite, prompt, index and base seed alone, so that every variant starts from the same noise.
@@ -48,11 +50,15 @@ def judged(rows: "pd.DataFrame", directory: Path, judge: "Judge", batch_size: in
         f"{judge.name}/face": np.concatenate([judgement.face.cpu().numpy() for judgement in judgements])
     }
     for attribute, classes in judge.attributes.items():
-        probabilities = np.concatenate([judgement.probabilities[attribute].cpu().numpy() for judgement in judgements])
+        probabilities = np.concatenate(
+            [judgement.probabilities[attribute].cpu().numpy() for judgement in judgements]
+        )
         if attribute == "concept":
             columns[f"{judge.name}/recognised"] = _recognised(rows, probabilities, classes)
         else:
-            columns |= {f"{judge.name}/{attribute}/{name}": probabilities[:, k] for k, name in enumerate(classes)}
+            columns |= {
+                f"{judge.name}/{attribute}/{name}": probabilities[:, k] for k, name in enumerate(classes)
+            }
     return pd.DataFrame(columns, index=rows.index)
 
 
@@ -71,7 +77,10 @@ def features_of(
     import numpy as np
 
     return np.concatenate(
-        [features.batched(images, batch_size).cpu().numpy() for _, images in batches(rows, directory, batch_size)]
+        [
+            features.batched(images, batch_size).cpu().numpy()
+            for _, images in batches(rows, directory, batch_size)
+        ]
     )
 
 

@@ -49,7 +49,9 @@ def find_method(name: str) -> Any:
     try:
         method = points[0].load()
     except Exception as error:  # whatever a plugin does on import, its name belongs in the message
-        raise UserError(f"method {name!r} of {_package(points[0])} cannot be loaded: {_one_line(error)}") from error
+        raise UserError(
+            f"method {name!r} of {_package(points[0])} cannot be loaded: {_one_line(error)}"
+        ) from error
     missing = [part for part in INTERFACE if not hasattr(method, part)]
     if missing:
         raise UserError(f"method {name!r} of {_package(points[0])} lacks {', '.join(missing)}")
