@@ -96,8 +96,9 @@ def backbone(architecture: str, kwargs: dict[str, Any], where: str) -> "nn.Modul
 
 
 def pooled_width(network: "nn.Module") -> int:
-    """Return the number of features a timm network ends with; a layer before its classifier may widen them."""
-    return int(getattr(network, "head_hidden_size", network.num_features))
+    """Return the number of features a timm network ends with, which a last layer may have widened."""
+    timm_network: Any = network
+    return int(getattr(timm_network, "head_hidden_size", timm_network.num_features))
 
 
 def load_weights(network: "nn.Module", directory: Path) -> None:

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 class FeaturesDescription(BaseModel):
     """The content of ``features.json``.
 
-    ``kind`` "timm": a backbone of ``architecture`` built with ``kwargs``; "open_clip": a CLIP with ``kwargs`` as its
-    configuration (embed_dim, vision_cfg, text_cfg), with a ``tokenizer`` directory beside it.
+    ``kind`` "timm": a backbone of ``architecture`` built with ``kwargs``. "open_clip": a CLIP with ``kwargs``
+    as its configuration (embed_dim, vision_cfg, text_cfg), with a ``tokenizer`` directory beside it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,11 +1,11 @@
 """Feature networks: what an image looks like as a vector, and with CLIP, what a prompt says.
 
-The numbers that need them (CLIP-T, CLIP-I, DINO-like, FID-like) and the preservation loss share this one door.
+The numbers that need them (CLIP-T, CLIP-I, DINO-like, FID-like) and the preservation loss use this one door.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
 
@@ -78,8 +78,8 @@ class ImageFeatures:
         from fairbench.networks import as_input
 
         inputs = as_input(images.to(self.device), self.description.image_size)
-        is_clip = self.description.kind == "open_clip"
-        features: Tensor = self.network.encode_image(inputs) if is_clip else self.network(inputs)
+        network: Any = self.network
+        features: Tensor = network.encode_image(inputs) if self.tokenizer is not None else network(inputs)
         if not features.isfinite().all():
             raise UserError(
                 f"features {self.name}: not finite; check that the images are, or use other features"
@@ -107,8 +107,9 @@ class ImageFeatures:
 
         if self.tokenizer is None:
             raise UserError(f"features {self.name} read no text; use features of the kind open_clip")
+        network: Any = self.network
         with torch.inference_mode():
-            features = self.network.encode_text(self._tokens(prompts, self.tokenizer).to(self.device))
+            features = network.encode_text(self._tokens(prompts, self.tokenizer).to(self.device))
         return features.clone()
 
     def _tokens(self, prompts: Sequence[str], tokenizer: "CLIPTokenizer") -> "Tensor":
@@ -129,7 +130,7 @@ class ImageFeatures:
 
 
 def cosine(a: "Tensor", b: "Tensor") -> "Tensor":
-    """Return the cosine ``a_n . b_n / (|a_n| |b_n|)`` of every row of two N x D tensors, N numbers in [-1, 1]."""
+    """Return ``a_n . b_n / (|a_n| |b_n|)`` for the rows of two N x D tensors: N cosines in [-1, 1]."""
     import torch.nn.functional as F
 
     return F.cosine_similarity(a, b, dim=-1)

@@ -1,4 +1,4 @@
-"""Feature networks on disk: ``features.json``, ``model.safetensors``, and for a CLIP the directory ``tokenizer``."""
+"""Feature networks on disk: ``features.json``, ``model.safetensors``, and for a CLIP ``tokenizer/``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ def list_features() -> list[str]:
 
 
 def build_features(config: dict[str, Any], tokenizer: "CLIPTokenizer | None" = None) -> ImageFeatures:
-    """Return untrained features whose network can be trained; ``config`` is the content of a ``features.json``.
+    """Return features whose network is still to be trained; ``config``: the content of a ``features.json``.
 
     Raises
     ------
@@ -59,8 +59,7 @@ def load_features(name: str | Path) -> ImageFeatures:
     Raises
     ------
     UserError
-        The name is unknown, a file is missing, damaged or a pickle, or description, weights and tokenizer do not
-        fit.
+        The name is unknown, a file is missing, damaged or a pickle, or the parts do not fit.
     """
     from fairbench.features.network import build_network
 
