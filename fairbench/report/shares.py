@@ -1,0 +1,121 @@
+"""From records to counts: how often each class was seen, per variant and prompt.
+
+An image counts for its most probable class where the judge sees a face; the others are "no face".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fairbench.attributes import ATTRIBUTES
+from fairbench.errors import UserError
+from fairbench.report import style
+
+ORIGINAL = "original"
+FACE_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Shares:
+    r"""How often each class of one attribute was seen.
+
+    .. math:: f_k = \frac{1}{n} \sum_i [\arg\max_j p_{ij} = k], \quad n = \text{number of images with a face}
+
+    Attributes
+    ----------
+    table
+        Indexed by (variant, prompt_id): one column per class (their sum is 1; NaN where no image has a face),
+        then "n" and "images".
+    target
+        The frequencies asked for, in the order of ``classes``.
+    """
+
+    attribute: str
+    classes: list[str]
+    table: pd.DataFrame
+    target: np.ndarray
+
+    @classmethod
+    def of(
+        cls, records: pd.DataFrame, judge: str, attribute: str, metrics: Mapping[str, Any] | None = None
+    ) -> "Shares":
+        """Count one attribute as `judge` sees it; the target is that of `metrics`, else uniform."""
+        classes = _classes(records, judge, attribute)
+        if not classes:
+            raise UserError(f"judge {judge!r} measured no attribute {attribute!r} in these records")
+        target = (metrics or {}).get("target")
+        stated = target.get(attribute) if isinstance(target, Mapping) else None
+        uniform = np.full(len(classes), 1 / len(classes))
+        return cls(
+            attribute,
+            classes,
+            _count(records, judge, attribute, classes),
+            uniform if stated is None else np.asarray(stated, float),
+        )
+
+    @property
+    def bias(self) -> pd.Series:
+        r"""The bias of every row, :math:`\binom{K}{2}^{-1} \sum_{i<j} |f_i - f_j|` (arXiv 2311.07604)."""
+        f = self.table[self.classes].to_numpy(float)
+        i, j = np.triu_indices(f.shape[1], k=1)
+        return pd.Series(np.abs(f[:, i] - f[:, j]).mean(axis=1), index=self.table.index)
+
+    def seen(self, variant: str, prompt_id: str) -> np.ndarray:
+        """Return the share of every class among all images of a prompt; the rest shows no face."""
+        row = self.table[self.classes].mul(self.table["n"] / self.table["images"], axis=0).fillna(0.0)
+        return row.to_numpy(float)[self.table.index.get_loc((variant, prompt_id))]
+
+    @property
+    def colours(self) -> list[str]:
+        """One colour per class."""
+        return style.colours(self.attribute, self.classes)
+
+
+def judge_of(records: pd.DataFrame, metrics: Mapping[str, Any] | None = None) -> str:
+    """Return the primary judge of `metrics`, else the first judge that `records` name."""
+    known = [str(c).removesuffix("/face") for c in records.columns if str(c).endswith("/face")]
+    if not known:
+        raise UserError("these records hold no judge: measure them first (columns '<judge>/face', ...)")
+    primary = str((metrics or {}).get("primary_judge", ""))
+    return primary if primary in known else known[0]
+
+
+def method_of(records: pd.DataFrame) -> str | None:
+    """Return the variant that is not the original model; None if only the original was run."""
+    return next((str(v) for v in records["variant"].unique() if v != ORIGINAL), None)
+
+
+def measured(records: pd.DataFrame, judge: str) -> list[str]:
+    """Return the attributes that `judge` measured in `records`."""
+    found = [a for a in ATTRIBUTES if _classes(records, judge, a)]
+    if not found:
+        raise UserError(f"judge {judge!r} measured none of {', '.join(ATTRIBUTES)} in these records")
+    return found
+
+
+def captions(records: pd.DataFrame, width: int = 52) -> pd.Series:
+    """Return what a reader calls each prompt, by prompt_id: its concept, else its text."""
+    rows = records.drop_duplicates("prompt_id").set_index("prompt_id")
+    names = rows["prompt"] if "concept" not in rows else rows["concept"].fillna(rows["prompt"])
+    return names.map(lambda name: shorten(str(name), width, placeholder=" …"))
+
+
+def _classes(records: pd.DataFrame, judge: str, attribute: str) -> list[str]:
+    prefix = f"{judge}/{attribute}/"
+    return [str(c).removeprefix(prefix) for c in records.columns if str(c).startswith(prefix)]
+
+
+def _count(records: pd.DataFrame, judge: str, attribute: str, classes: list[str]) -> pd.DataFrame:
+    probabilities = records[[f"{judge}/{attribute}/{c}" for c in classes]].to_numpy(float)
+    face = records[f"{judge}/face"].to_numpy(float) >= FACE_THRESHOLD
+    face &= ~np.isnan(probabilities).any(axis=1)
+    winner = np.where(face, np.nan_to_num(probabilities).argmax(axis=1), -1)
+    seen = pd.DataFrame({c: winner == k for k, c in enumerate(classes)} | {"n": face, "images": True})
+    counts = seen.groupby([records["variant"].array, records["prompt_id"].array]).sum()
+    counts.index.names = ["variant", "prompt_id"]
+    frequencies = counts[classes].div(counts["n"].where(counts["n"] > 0), axis=0)
+    return frequencies.join(counts[["n", "images"]])
