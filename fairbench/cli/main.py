@@ -40,7 +40,7 @@ def _fairbench(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and leave with 0 (done), 1 (failed), 2 (the user can put it right) or 130 (Ctrl-C)."""
+    """Run the command line; leave with 0 (done), 1 (failed), 2 (a mistake of the user) or 130 (Ctrl-C)."""
     sys.exit(_run(arguments))
 
 
@@ -88,7 +88,7 @@ def _say(message: str) -> None:
 
 
 def _refuse_a_namesake() -> None:
-    """Refuse to start beside another project that also installs the package ``fairbench``: the two mix their files."""
+    """Refuse to start where another project also installs the package ``fairbench``: the two mix files."""
     from importlib.metadata import packages_distributions
 
     owners = sorted(set(packages_distributions().get("fairbench", [])))

@@ -44,7 +44,7 @@ class RunDirectory:
     def check(self, config: RunConfig, *, fresh: bool = False) -> None:
         """Raise ``UserError`` unless ``config`` may run here; write nothing.
 
-        Only ``fresh`` lets a run take the place of another one, and nothing lets it take the place of other files.
+        Only ``fresh`` lets a run replace another one; nothing lets it replace other files.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file: name another directory with --out")
@@ -70,7 +70,8 @@ class RunDirectory:
             if ours[key] != theirs[key]
         )
         raise UserError(
-            f"{self.path} holds a different run ({differing}): name another directory with --out, or replace it with --fresh"
+            f"{self.path} holds a different run ({differing}): "
+            "name another directory with --out, or replace it with --fresh"
         )
 
     def clear(self) -> None:
@@ -84,7 +85,7 @@ class RunDirectory:
 
 
 def default_directory(config: RunConfig) -> Path:
-    """Return ``runs/<method>-<model>-<suite>-<attributes>-s<seed>``, with the options of method and model where given."""
+    """Return ``runs/<method>-<model>-<suite>-<attributes>-s<seed>``, options of method and model included."""
     parts = (
         _name(config.method, config.method_options),
         _name(config.model, config.model_options),

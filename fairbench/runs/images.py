@@ -1,18 +1,21 @@
-"""The images of a run: lossless PNG files, each there whole or not at all, so that a killed run goes on with what is missing."""
+"""The images of a run: lossless PNG files, each there whole or not at all.
 
-import io
+A run that was killed makes only those that are missing.
+"""
+
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairbench.storage import atomic_write_bytes
+from fairbench.storage import explained
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
 BATCH = 32
-"""Images between two savings: what a kill may cost."""
+"""Images held at once, and between two savings: what a kill may cost."""
 
 Generate = Callable[[Sequence[str], Sequence[int]], "Tensor"]
 """Prompts and seeds to N x 3 x H x W images in [0, 1]."""
@@ -35,17 +38,23 @@ def generate_missing(
             save_image(directory / path, image)
         done += len(batch)
         progress(done)
+    if len(missing):
+        os.sync()
 
 
 def save_image(path: Path, image: "Tensor") -> None:
-    """Write one 3 x H x W image in [0, 1] as PNG, rounded to 8 bits."""
+    """Write one 3 x H x W image in [0, 1] as PNG, rounded to 8 bits, whole or not at all.
+
+    Not synchronised one by one, which would take longer than drawing them; see `generate_missing`.
+    """
     from PIL import Image
 
     pixels = image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_bytes(path, buffer.getvalue())
+    temporary = path.with_name(f".{path.name}.tmp")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(temporary, format="png")
+        temporary.replace(path)
 
 
 def is_whole(path: Path) -> bool:
@@ -73,12 +82,10 @@ def load_images(paths: Sequence[Path]) -> "Tensor":
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
 
 
-def batches(
-    rows: "pd.DataFrame", directory: Path, batch_size: int
-) -> Iterator[tuple["pd.DataFrame", "Tensor"]]:
-    """Walk through ``rows`` with their images, ``batch_size`` at a time."""
-    for start in range(0, len(rows), batch_size):
-        batch = rows.iloc[start : start + batch_size]
+def batches(rows: "pd.DataFrame", directory: Path) -> Iterator[tuple["pd.DataFrame", "Tensor"]]:
+    """Walk through ``rows`` with their images, some at a time."""
+    for start in range(0, len(rows), BATCH):
+        batch = rows.iloc[start : start + BATCH]
         yield batch, load_images([directory / image for image in batch["image"]])
 
 

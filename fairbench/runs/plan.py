@@ -39,8 +39,8 @@ def make_plan(config: RunConfig) -> Plan:
     Raises
     ------
     UserError
-        A method, option, suite or attribute is unknown, the target does not fit, or more test prompts are asked for
-        than there are.
+        A method, option, suite or attribute is unknown, the target does not fit, or there are fewer test
+        prompts than asked for.
     """
     method = find_method(config.method)
     try:

@@ -2,7 +2,7 @@
 
 import platform
 import resource
-import subprocess  # noqa: S404 - git is asked for its commit
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "fairbench-t2i", "torch", "diffusers", "transformers", "peft", "timm", "open_clip_torch", "torchmetrics", "POT",
-    "numpy", "scipy", "pandas", "pyarrow", "pillow", "safetensors",
+    "fairbench-t2i", "torch", "diffusers", "transformers", "peft", "timm", "open_clip_torch", "torchmetrics",
+    "POT", "numpy", "scipy", "pandas", "pyarrow", "pillow", "safetensors",
 )  # fmt: skip
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """Describe the code and the machine: git commit, package versions, python, platform, device and threads."""
+    """Describe code and machine: git commit, package versions, python, platform, device and threads."""
     import torch
 
     return {

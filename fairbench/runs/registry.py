@@ -1,6 +1,7 @@
 """Finds methods through the entry points ``fairbench.methods``, ours and anybody's alike.
 
-Listing reads names and docstrings without importing a method, so that it stays quick; a plugin that is broken is named and passed over.
+Listing reads names and docstrings without importing a method, so that it stays quick; a broken plugin is
+named and passed over.
 """
 
 import ast
@@ -38,7 +39,10 @@ def list_methods() -> list[MethodEntry]:
 def find_method(name: str) -> Any:
     """Return the class of the method called ``name``.
 
-    Raises ``UserError`` for a name that nobody provides (with the nearest one) and for a method that cannot be loaded.
+    Raises
+    ------
+    UserError
+        Nobody or more than one package provides it, or it cannot be loaded.
     """
     points = [point for point in _entries() if point.name == name]
     if not points:

@@ -35,7 +35,7 @@ def test_what_a_kill_leaves_before_the_settings_are_written_will_do(tmp_path):
 def test_the_same_run_goes_on_and_a_different_one_is_told_apart_by_its_settings(held):
     held.check(CONFIG)
     with pytest.raises(
-        UserError, match="a different run .images_per_prompt is 4 there and 5 here.*--out.*--fresh"
+        UserError, match=r"a different run .images_per_prompt is 4 there and 5 here.*--out.*--fresh"
     ):
         held.check(CONFIG.model_copy(update={"images_per_prompt": 5}))
 
@@ -59,7 +59,7 @@ def test_a_file_in_its_place(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file"):
         RunDirectory(tmp_path / "file").check(CONFIG)
-    with pytest.raises(UserError, match="no permission|is a file"):
+    with pytest.raises(UserError, match=r"no permission|is a file"):
         RunDirectory(tmp_path / "file" / "run").check(CONFIG)
 
 

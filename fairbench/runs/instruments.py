@@ -1,0 +1,137 @@
+"""What a run generates and measures with: the model, its judges, feature networks and reference images.
+
+The embedded model brings its own; for any other model they must be named, because nothing here could guess.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairbench.config import RunConfig
+from fairbench.errors import UserError
+from fairbench.features import ImageFeatures, load_features
+from fairbench.judges import Judge, check_covers, load_judge, refuse_training_judge
+from fairbench.models.loading import load_model
+from fairbench.runs.plan import Plan
+
+FAMILY = "portraits"
+DEFAULTS: dict[str, Any] = {
+    "judges": ("portraits-eval-a", "portraits-eval-b"),
+    "training_judge": "portraits-train",
+    "features": ("clip-eval", "ssl-eval"),
+    "training_features": ("clip-train", "ssl-train"),
+}
+REFERENCE = "portraits-renderer"
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """Everything loaded, and found to fit the plan."""
+
+    model: Any
+    judges: tuple[Judge, ...]
+    """For evaluation, the primary one first; the one used in training is never among them."""
+    training_judge: Judge | None
+    features: tuple[ImageFeatures, ...]
+    training_features: tuple[ImageFeatures, ...]
+    reference: Any | None
+    """Renders the images that FID and KID compare with; ``None`` outside the embedded world."""
+
+    def hashes(self) -> dict[str, Any]:
+        """Sha256 of every network, by its duty and name."""
+        return {
+            "model": {self.model.name: getattr(self.model, "sha256", None)},
+            "judges": {judge.name: judge.sha256 for judge in self.judges},
+            "training_judge": {judge.name: judge.sha256 for judge in (self.training_judge,) if judge},
+            "features": {features.name: features.sha256 for features in self.features},
+            "training_features": {features.name: features.sha256 for features in self.training_features},
+        }
+
+
+def load_instruments(plan: Plan) -> Instruments:
+    """Load what ``plan`` needs and check that it fits.
+
+    Raises
+    ------
+    UserError
+        The method trains but the model can only be evaluated, a judge does not cover the attributes or is
+        used on both sides, none is named for a model that brings none, or a prompt is too long.
+    """
+    config = plan.config
+    model = load_model(config.model, **config.model_options)
+    if plan.trains and not hasattr(model, "pipeline"):
+        raise UserError(
+            f"{config.model} can only be evaluated, with --method original: "
+            f"{config.method} needs a diffusion model"
+        )
+    named = _named(config, plan.trains)
+    judges = tuple(load_judge(name) for name in named["judges"])
+    training_judge = load_judge(named["training_judge"]) if plan.trains else None
+    for judge in filter(None, (*judges, training_judge)):
+        check_covers(judge, plan.space)
+    _refuse_twins(judges)
+    if training_judge:
+        refuse_training_judge(judges, training_judge)
+    if hasattr(model, "pipeline"):
+        _check_length(model, [prompt.text for prompt in (*plan.test, *plan.training)])
+    return Instruments(
+        model=model,
+        judges=judges,
+        training_judge=training_judge,
+        features=tuple(load_features(name) for name in named["features"]),
+        training_features=tuple(load_features(name) for name in named["training_features"])
+        if plan.trains
+        else (),
+        reference=load_model(REFERENCE) if of_the_family(config.model) else None,
+    )
+
+
+def of_the_family(model: str) -> bool:
+    """Tell whether ``model`` draws the embedded world: by name, or by the ``family`` in fairbench.json."""
+    if model in (FAMILY, REFERENCE):
+        return True
+    note = Path(model) / "fairbench.json"
+    try:
+        return note.is_file() and json.loads(note.read_text(encoding="utf-8")).get("family") == FAMILY
+    except (ValueError, AttributeError):
+        raise UserError(f"{note} is damaged: build or copy the model again") from None
+
+
+def _named(config: RunConfig, trains: bool) -> dict[str, Any]:
+    """Return what the settings name, and the family's own for what they leave open."""
+    given = {key: getattr(config, key) for key in DEFAULTS}
+    if of_the_family(config.model):
+        return {key: given[key] or default for key, default in DEFAULTS.items()}
+    needed = {
+        "judges": "--judge",
+        "training_judge": "--training-judge",
+        "training_features": "--training-features",
+    }
+    missing = [option for key, option in needed.items() if not given[key] and (trains or key == "judges")]
+    if missing:
+        raise UserError(
+            f"the model {config.model} brings no judges of its own: "
+            f"name a directory with {', '.join(missing)}"
+        )
+    return given
+
+
+def _refuse_twins(judges: Sequence[Judge]) -> None:
+    names = [judge.name for judge in judges]
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise UserError(f"two evaluation judges are called {', '.join(twins)}: name each one once")
+
+
+def _check_length(model: Any, prompts: Sequence[str]) -> None:
+    """Refuse a prompt that the tokenizer would cut, before anything is generated."""
+    tokenizer = model.pipeline.tokenizer
+    for prompt in prompts:
+        length = len(tokenizer(prompt, truncation=False).input_ids)
+        if length > tokenizer.model_max_length:
+            raise UserError(
+                f"the prompt {prompt!r} has {length} tokens, "
+                f"the model takes {tokenizer.model_max_length}: shorten it"
+            )
