@@ -1,0 +1,61 @@
+"""Which prompts and which noise an update sees, derived from (seed, update number) and nothing else.
+
+So an interrupted training goes on with the very images that would have come next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from fairbench.seeding import image_seed
+
+if TYPE_CHECKING:
+    from fairbench.intervention import FitContext
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The N images of one update, prompt after prompt, and a generator for whatever else is drawn in it."""
+
+    update: int
+    texts: list[str]
+    seeds: list[int]
+    images_per_prompt: int
+    generator: torch.Generator
+
+
+class Batches:
+    """Shuffled epochs of prompts, each with a few noises out of its own finite bank.
+
+    The bank lets the original model's pictures be made once per (prompt, seed) instead of at every visit.
+    """
+
+    def __init__(
+        self, context: FitContext, prompts_per_update: int, images_per_prompt: int, bank: int
+    ) -> None:
+        self._context = context
+        self._prompts = min(prompts_per_update, len(context.prompts))
+        self._images, self._bank = images_per_prompt, bank
+
+    def __getitem__(self, update: int) -> Batch:
+        """Return the images of update number ``update``, from 0."""
+        every = self._context.prompts
+        epoch, position = divmod(update, len(every) // self._prompts)
+        order = torch.randperm(len(every), generator=self._generator("epoch", epoch)).tolist()
+        prompts = [every[index] for index in order[position * self._prompts :][: self._prompts]]
+        generator = self._generator("update", update)
+        texts, seeds = [], []
+        for prompt in prompts:
+            where = (self._context.suite, self._context.suite_version, prompt.id)
+            for index in torch.randperm(self._bank, generator=generator)[: self._images].tolist():
+                texts.append(prompt.text)
+                seeds.append(image_seed(*where, index, self._context.seed))
+        return Batch(update, texts, seeds, self._images, generator)
+
+    def _generator(self, purpose: str, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(
+            image_seed("finetuning", "1", purpose, number, self._context.seed)
+        )

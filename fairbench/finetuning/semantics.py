@@ -1,0 +1,131 @@
+"""Keeping what a picture shows: distance of its features to those of the original model's picture.
+
+The original pictures depend on nothing that is trained, so each (prompt, seed) is made and seen only once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fairbench.features.image_features import cosine
+from fairbench.storage import atomic_write_tensors, sha256_of
+
+if TYPE_CHECKING:
+    from fairbench.features.image_features import ImageFeatures
+    from fairbench.intervention import FitContext
+
+TABLE = "originals.safetensors"
+
+Picture = tuple[str, int]
+"""A prompt and a seed."""
+
+
+class OriginalPictures:
+    """What a judge and some feature networks see in the original model's pictures; remembered for ever.
+
+    Parameters
+    ----------
+    generate : callable
+        Prompts and seeds to images N x 3 x H x W of the original model.
+    context : FitContext
+        Its judge and feature networks look at them; `save` puts what they saw into its directory.
+    settings : mapping
+        All that the pictures depend on; a table of the same settings on disk is gone on with.
+    """
+
+    def __init__(
+        self,
+        generate: Callable[[list[str], list[int]], torch.Tensor],
+        context: FitContext,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._generate, self._context = generate, context
+        self._path = context.directory / TABLE
+        self._key = sha256_of(json.dumps(settings, sort_keys=True).encode())
+        self._rows: dict[Picture, int] = {}
+        self._table: dict[str, torch.Tensor] = {}
+        self._load()
+
+    def look_up(self, pictures: Sequence[Picture], device: torch.device) -> dict[str, torch.Tensor]:
+        """Return what is known of N pictures, after making those never seen before in one batch.
+
+        ``features/<network>`` : N x D; ``class/<attribute>`` : N class indices, -1 where there is no face.
+        """
+        missing = [picture for picture in dict.fromkeys(pictures) if picture not in self._rows]
+        if missing:
+            for name, seen in self._see(missing).items():
+                self._table[name] = torch.cat([self._table[name], seen]) if name in self._table else seen
+            self._rows.update({picture: len(self._rows) + new for new, picture in enumerate(missing)})
+        rows = torch.tensor([self._rows[picture] for picture in pictures])
+        return {name: column[rows].to(device) for name, column in self._table.items()}
+
+    def save(self) -> None:
+        """Write the table as one safetensors file."""
+        header = {"key": self._key, "pictures": json.dumps(list(self._rows))}
+        atomic_write_tensors(self._path, self._table, header)
+
+    @torch.no_grad()
+    def _see(self, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
+        texts, seeds = zip(*pictures, strict=True)
+        images = self._generate(list(texts), list(seeds))
+        logits = self._context.judge.logits(images)
+        face = logits["face"] > 0
+        seen = {f"features/{network.name}": network(images) for network in self._context.features}
+        for name in self._context.space.names:
+            seen[f"class/{name}"] = torch.where(face, logits[name].argmax(-1), -1)
+        return {name: column.cpu() for name, column in seen.items()}
+
+    def _load(self) -> None:
+        from safetensors import safe_open
+
+        if not self._path.exists():
+            return
+        with safe_open(self._path, "pt") as file:
+            header = file.metadata()
+            if header["key"] == self._key:
+                pictures = [(text, seed) for text, seed in json.loads(header["pictures"])]
+                self._rows = {picture: row for row, picture in enumerate(pictures)}
+                self._table = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a mapping
+
+
+def preservation_loss(
+    images: torch.Tensor,
+    originals: Mapping[str, torch.Tensor],
+    labels: Mapping[str, torch.Tensor],
+    features: Sequence[ImageFeatures],
+    change_factor: float,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    r"""Return the mean distance to the original pictures, and the similarity of each image by network.
+
+    .. math:: \frac{1}{N}\sum_i w_i \sum_f \left(1 - \cos(f(x_i), f(x_i^{orig}))\right)
+
+    with :math:`w_i = 1` where the original picture already shows the class that image i is to have, in every
+    attribute, else ``change_factor``; an image without a target counts as one that must change.
+
+    Parameters
+    ----------
+    images : Tensor, N x 3 x H x W in [0, 1]
+        The graph goes through them.
+    originals : mapping
+        From `OriginalPictures.look_up`.
+    labels : mapping
+        Attribute to N target classes, -1 for none.
+    features : sequence of ImageFeatures
+    change_factor : float
+
+    Notes
+    -----
+    Source: arXiv 2311.07604, the terms for the whole image.
+    """
+    shown = {name: originals[f"class/{name}"] for name in labels}
+    stays = torch.stack([(label >= 0) & (label == shown[name]) for name, label in labels.items()]).all(0)
+    weight = torch.where(stays, 1.0, change_factor)
+    similarity = {
+        network.name: cosine(network(images), originals[f"features/{network.name}"]) for network in features
+    }
+    distance = sum((1 - value for value in similarity.values()), start=images.new_zeros(len(images)))
+    return (weight * distance).mean(), {name: value.detach() for name, value in similarity.items()}

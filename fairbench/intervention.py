@@ -1,0 +1,113 @@
+"""What a method is given, what it hands back, and how that is kept on disk.
+
+Safetensors for the weights, JSON for the settings: a plain diffusers pipeline can read the first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from fairbench.errors import UserError
+from fairbench.storage import atomic_write_json, atomic_write_tensors, sha256_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fairbench.attributes import AttributeSpace, TargetDistribution
+    from fairbench.features.image_features import ImageFeatures
+    from fairbench.judges.judge import Judge
+    from fairbench.models.text_to_image import TextToImage
+    from fairbench.suites import Prompt
+
+DrawClass = Literal["emergent", "drawn", "coupled"]
+"""Who chooses the attribute of an image: the model, the harness per image, or a batch balanced together."""
+
+SCHEMA_VERSION = 1
+WEIGHTS = "pytorch_lora_weights.safetensors"
+SETTINGS = "intervention.json"
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """All that a method may use to learn; ``directory`` is where it keeps what it needs to go on later."""
+
+    model: TextToImage
+    prompts: list[Prompt]
+    space: AttributeSpace
+    target: TargetDistribution
+    judge: Judge
+    features: list[ImageFeatures]
+    updates: int
+    seed: int
+    directory: Path
+    suite: str
+    suite_version: str
+    log: Callable[[dict[str, Any]], None]
+
+    def description(self) -> dict[str, Any]:
+        """Name all that decides what is learnt, apart from the method's own settings."""
+        return {
+            "model": self.model.name,
+            "suite": f"{self.suite} {self.suite_version}",
+            "prompts": sha256_of("\n".join(prompt.text for prompt in self.prompts).encode()),
+            "attributes": list(self.space.names),
+            "target": {name: list(values) for name, values in self.target.probabilities.items()},
+            "judge": {self.judge.name: self.judge.sha256},
+            "features": {network.name: network.sha256 for network in self.features},
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What a method learnt: weights and settings, enough to apply it to the same model again."""
+
+    method: str
+    draw_class: DrawClass
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, directory: Path | str) -> None:
+        """Write the weights (where there are any), then the settings, into ``directory``."""
+        directory = Path(directory)
+        if self.tensors:
+            atomic_write_tensors(directory / WEIGHTS, self.tensors, {"format": "pt"})
+        description = {
+            "schema_version": SCHEMA_VERSION,
+            "method": self.method,
+            "draw_class": self.draw_class,
+            "settings": self.settings,
+            "weights": WEIGHTS if self.tensors else None,
+        }
+        atomic_write_json(directory / SETTINGS, description)
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Intervention:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        UserError
+            If a file is missing, broken, or of another version of the format.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        directory = Path(directory)
+        try:
+            description = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
+            version = description["schema_version"]
+            if version != SCHEMA_VERSION or description["draw_class"] not in get_args(DrawClass):
+                raise UserError(f"{directory / SETTINGS}: format {version} is unknown; update fairbench")
+            weights = load((directory / WEIGHTS).read_bytes()) if description["weights"] else {}
+            return cls(description["method"], description["draw_class"], weights, description["settings"])
+        except FileNotFoundError as error:
+            raise UserError(f"{error.filename}: no such file; is {directory} an adapter directory?") from None
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise UserError(f"{directory}: not an adapter that fairbench saved ({error})") from None
