@@ -159,7 +159,7 @@ def _compositions(
     """Return class counts that sum to ``count`` (C x K, floats as POT wants them) and their weights (C)."""
     classes = len(target)
     if draws is None and comb(count + classes - 1, classes - 1) <= EXACT_COMPOSITIONS:
-        # Stars and bars: K - 1 bars in N + K - 1 places; a class has as many images as places between two bars.
+        # Stars and bars: K - 1 bars in N + K - 1 places; a class has as many images as places between bars.
         places = count + classes - 1
         bars = [(-1, *chosen, places) for chosen in combinations(range(places), classes - 1)]
         counts = np.diff(np.array(bars, dtype=float), axis=1) - 1

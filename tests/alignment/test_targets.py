@@ -14,7 +14,6 @@ from fairbench.alignment import expected_targets
 from fairbench.alignment.targets import EXACT_COMPOSITIONS, _compositions
 from fairbench.errors import UserError
 
-
 pair = partial(zip, strict=True)
 TWO = {"gender": [0.5, 0.5]}
 FOUR = {"race": [0.25] * 4}

@@ -1,0 +1,70 @@
+"""Bias as the seed paper defines it, from what a judge says of each image.
+
+Labels are class indices; -1 stands for an image without a face, which counts for no class.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def labels_of(probabilities: ArrayLike) -> np.ndarray:
+    """y_i = argmax_k p_ik of N x K probabilities; -1 for a row with a nan."""
+    table = np.asarray(probabilities, dtype=float)
+    return np.where(np.isnan(table).any(axis=1), -1, np.nan_to_num(table).argmax(axis=1))
+
+
+def intersection_labels(labels: Sequence[ArrayLike], sizes: Sequence[int]) -> np.ndarray:
+    """Labels of the product of several attributes, row-major as ``AttributeSpace.labels``; -1 where any is."""
+    columns = np.array([np.asarray(column, dtype=int) for column in labels])
+    return np.where((columns < 0).any(axis=0), -1, np.ravel_multi_index(tuple(columns.clip(0)), tuple(sizes)))
+
+
+def class_counts(labels: ArrayLike, classes: int) -> np.ndarray:
+    """Return how many images are of each of K classes; those labelled -1 are in none."""
+    labels = np.asarray(labels, dtype=int)
+    return np.bincount(labels[labels >= 0], minlength=classes)
+
+
+def frequencies(labels: ArrayLike, classes: int) -> np.ndarray:
+    """f_k = n_k / n for N labels, or N x K probabilities by their argmax; nan where no image has a face."""
+    labels = np.asarray(labels)
+    counts = class_counts(labels_of(labels) if labels.ndim == 2 else labels, classes)
+    return counts / counts.sum() if counts.any() else np.full(classes, np.nan)
+
+
+def pairs(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return both sides of all K (K - 1) / 2 pairs of classes; classes are the last axis."""
+    values = np.asarray(values, dtype=float)
+    first, second = np.triu_indices(values.shape[-1], 1)
+    return values[..., first], values[..., second]
+
+
+def bias(frequency: ArrayLike) -> np.ndarray:
+    """Bias = ``mean over i < j of |f_i - f_j|``, between 0 and 2 / K; nan for the frequencies of nothing.
+
+    Parameters
+    ----------
+    frequency
+        ... x K class frequencies, one row per prompt.
+
+    References
+    ----------
+    "Finetuning Text-to-Image Diffusion Models for Fairness", arXiv 2311.07604, bias(P).
+    """
+    first, second = pairs(frequency)
+    return np.abs(first - second).mean(axis=-1)
+
+
+def bias_bounds(counts: ArrayLike, missing: int) -> tuple[float, float]:
+    """Least and largest bias of one prompt, whatever class its ``missing`` images without a face are of.
+
+    Filling up the rarest classes gives the least; all to one class the largest, as the bias is convex.
+    """
+    evened = np.array(counts)
+    total = evened.sum() + missing
+    one_class = evened + missing * np.eye(len(evened), dtype=int)
+    for _ in range(missing):
+        evened[evened.argmin()] += 1
+    return float(bias(evened / total)), float(bias(one_class / total).max())

@@ -1,0 +1,105 @@
+"""What debiasing may cost: distance to reference images (FID, KID) and similarity to prompt and original.
+
+Both distances take features that are computed already, by any network; the arithmetic is torchmetrics'.
+"""
+
+import warnings
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
+
+SIMILARITIES = ("clip_t", "clip_i", "dino")
+"""Columns of the records: image to prompt, and by two networks to the original's image of the same noise."""
+KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
+"""The usual ones; smaller subsets where there are not twice as many images."""
+
+
+class _Given(nn.Module):
+    """The feature extractor of features that are given: nothing is left to extract."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.num_features = dim
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def fid(generated: Tensor, reference: Tensor) -> dict[str, Any]:
+    """FID = ``|m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2))`` of the means and covariances of features.
+
+    Parameters
+    ----------
+    generated, reference
+        N x D and M x D features.
+
+    Returns
+    -------
+    ``value``, and ``reason`` for a value of None: with fewer images than features the covariance is singular
+    and the number says more of the images' count than of their quality.
+
+    References
+    ----------
+    Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017.
+    """
+    dim = reference.shape[1]
+    fewest = min(len(generated), len(reference))
+    if fewest < dim:
+        return {"value": None, "reason": f"{fewest} images are too few for {dim} features: at least {dim}"}
+    metric = FrechetInceptionDistance(feature=_Given(dim))
+    return {"value": float(_filled(metric, generated, reference).compute()), "reason": None}
+
+
+def kid(generated: Tensor, reference: Tensor, *, seed: int = 0) -> dict[str, Any]:
+    """KID = unbiased squared MMD with the kernel ``(x.y / D + 1)^3``, mean and sd over random subsets.
+
+    Parameters
+    ----------
+    generated, reference
+        N x D and M x D features.
+    seed
+        Of the subsets, which are of half the images, up to 1000.
+
+    Returns
+    -------
+    ``mean`` and ``sd``, and ``reason`` where they are None: fewer than four images.
+
+    References
+    ----------
+    Binkowski et al., "Demystifying MMD GANs", ICLR 2018.
+    """
+    fewest = min(len(generated), len(reference))
+    if fewest < 4:
+        return {"mean": None, "sd": None, "reason": f"{fewest} images are too few: at least 4"}
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")  # that it keeps the features in memory, where they are already
+        torch.manual_seed(seed)
+        size = min(KID_SUBSET_SIZE, fewest // 2)
+        metric = KernelInceptionDistance(_Given(reference.shape[1]), subsets=KID_SUBSETS, subset_size=size)
+        mean, sd = _filled(metric, generated, reference).compute()
+    return {"mean": float(mean), "sd": float(sd), "reason": None}
+
+
+def _filled(metric: Any, generated: Tensor, reference: Tensor) -> Any:
+    metric.update(reference.double().cpu(), real=True)
+    metric.update(generated.double().cpu(), real=False)
+    return metric
+
+
+def similarity(records: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:
+    """Mean and sample standard deviation over images of CLIP-T, CLIP-I and DINO, for those that were measured."""
+    found = {}
+    for name in SIMILARITIES:
+        if name in records:
+            values = records[name].dropna()
+            mean, sd = _number(values.mean()), _number(values.std())
+            found[name] = {"mean": mean, "sd": sd, "images": len(values)}
+    return found
+
+
+def _number(value: float) -> float | None:
+    return None if pd.isna(value) else float(value)
