@@ -17,7 +17,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from fairbench.report import style
-from fairbench.report.shares import ORIGINAL, Shares, captions, judge_of, measured, method_of
+from fairbench.report.shares import Shares, captions, judge_of, measured, method_of
+from fairbench.runs.registry import ORIGINAL
 
 # Laid out in pixels: one unit of the axes is one pixel and, at 72 dpi, so is one point of a font.
 TILE, SPACE = 96, 4

@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
+from fairbench.errors import unknown
 from fairbench.report import style
-from fairbench.report.shares import ORIGINAL, Shares, captions, judge_of, method_of
+from fairbench.report.shares import Shares, captions, judge_of, method_of
+from fairbench.runs.registry import ORIGINAL
 
 
 def dumbbell(
@@ -29,7 +31,9 @@ def dumbbell(
     line is the target; the band holds 95 % of what a model exactly on target shows with that many images.
     """
     shares = Shares.of(records, judge_of(records, metrics), attribute, metrics)
-    k = len(shares.classes) - 1 if label is None else shares.classes.index(label)
+    if label is not None and label not in shares.classes:
+        raise unknown(f"class of {attribute}", label, shares.classes)
+    k = shares.classes.index(label or shares.classes[-1])
     frequencies = shares.table[shares.classes[k]]
     before = frequencies.xs(ORIGINAL).dropna().sort_values(kind="stable")
     method = method_of(records)

@@ -13,10 +13,10 @@ import pandas as pd
 
 from fairbench.attributes import ATTRIBUTES
 from fairbench.errors import UserError
+from fairbench.metrics.bias import bias, labels_of
+from fairbench.metrics.summary import FACE_THRESHOLD
 from fairbench.report import style
-
-ORIGINAL = "original"
-FACE_THRESHOLD = 0.5
+from fairbench.runs.registry import ORIGINAL
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,8 @@ class Shares:
 
     @property
     def bias(self) -> pd.Series:
-        r"""The bias of every row, :math:`\binom{K}{2}^{-1} \sum_{i<j} |f_i - f_j|` (arXiv 2311.07604)."""
-        f = self.table[self.classes].to_numpy(float)
-        i, j = np.triu_indices(f.shape[1], k=1)
-        return pd.Series(np.abs(f[:, i] - f[:, j]).mean(axis=1), index=self.table.index)
+        """The bias of every row, as `fairbench.metrics.bias.bias` defines it."""
+        return pd.Series(bias(self.table[self.classes]), index=self.table.index)
 
     def seen(self, variant: str, prompt_id: str) -> np.ndarray:
         """Return the share of every class among all images of a prompt; the rest shows no face."""
@@ -110,11 +108,9 @@ def _classes(records: pd.DataFrame, judge: str, attribute: str) -> list[str]:
 
 
 def _count(records: pd.DataFrame, judge: str, attribute: str, classes: list[str]) -> pd.DataFrame:
-    probabilities = records[[f"{judge}/{attribute}/{c}" for c in classes]].to_numpy(float)
-    face = records[f"{judge}/face"].to_numpy(float) >= FACE_THRESHOLD
-    face &= ~np.isnan(probabilities).any(axis=1)
-    winner = np.where(face, np.nan_to_num(probabilities).argmax(axis=1), -1)
-    seen = pd.DataFrame({c: winner == k for k, c in enumerate(classes)} | {"n": face, "images": True})
+    labels = labels_of(records[[f"{judge}/{attribute}/{name}" for name in classes]])
+    labels[~(records[f"{judge}/face"] >= FACE_THRESHOLD).to_numpy()] = -1
+    seen = pd.DataFrame({c: labels == k for k, c in enumerate(classes)} | {"n": labels >= 0, "images": True})
     counts = seen.groupby([records["variant"].array, records["prompt_id"].array]).sum()
     counts.index.names = ["variant", "prompt_id"]
     frequencies = counts[classes].div(counts["n"].where(counts["n"] > 0), axis=0)

@@ -22,7 +22,7 @@ PALETTES: dict[str, tuple[str, ...]] = {
     "race": ("#44aa99", "#ddcc77", "#332288", "#cc6677"),
     "age": ("#88ccee", "#882255"),
 }
-FALLBACK = (ORANGE, "#56b4e9", "#009e73", "#f0e442", BLUE, "#d55e00", "#cc79a7", "#666666")
+SERIES = (BLUE, ORANGE, "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#666666")
 
 RC: Any = {
     "font.family": "DejaVu Sans",
@@ -44,9 +44,9 @@ RC: Any = {
 
 def colours(attribute: str, classes: Sequence[str]) -> list[str]:
     """Return one colour per class, the same for an attribute in every picture."""
-    palette = PALETTES.get(attribute, FALLBACK)
+    palette = PALETTES.get(attribute, SERIES)
     if len(classes) > len(palette):
-        palette = FALLBACK
+        palette = SERIES
     return [palette[k % len(palette)] for k in range(len(classes))]
 
 

@@ -27,7 +27,7 @@ QUALITY = {
     "kid": ("KID", ".3g"),
 }
 """Key of a quality measure -> what the table calls it and how it is written, in the order of the rows."""
-LEGEND = f"""± spread over prompts · n prompts × images with a face
+LEGEND = f"""± spread over prompts · n: prompts × images with a face
 floor: what a fair model scores at this n · {FAIR} interval reaches it"""
 
 
@@ -36,7 +36,7 @@ def before_after(metrics: Metrics) -> Table:
     method = method_of(metrics)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.title, table.title_justify = _title(metrics), "left"
-    table.caption, table.caption_justify = LEGEND, "left"
+    table.caption, table.caption_justify = _caption(metrics), "left"
     table.add_column("bias", no_wrap=True)
     for name in ("original", *(("debiased", "change", "p") if method else ()), "floor", "n"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -77,24 +77,48 @@ def _attributes(metrics: Metrics) -> list[str]:
     return list(dict.fromkeys(a for v in metrics.get("variants", {}).values() for a in v.get("bias", {})))
 
 
-def _title(metrics: Metrics) -> str | None:
-    named = (str(metrics[key]) for key in ("method", "model", "suite") if metrics.get(key))
-    return " · ".join(named) or None
+def _title(metrics: Metrics) -> str:
+    method, draw = metrics.get("method", ""), metrics.get("draw_class")
+    parts = (f"{method} ({draw})" if draw else method, metrics.get("model"), metrics.get("suite"))
+    return " · ".join(str(part) for part in parts if part)
+
+
+def _caption(metrics: Metrics) -> str:
+    judges = [
+        f"{duty} {metrics[key]}"
+        for duty, key in (("judged by", "primary_judge"), ("trained with", "training_judge"))
+        if metrics.get(key)
+    ]
+    return "\n".join([LEGEND, *([" · ".join(judges)] if judges else []), *metrics.get("notes", ())])
 
 
 def _bias_rows(metrics: Metrics, attribute: str, method: str | None) -> list[tuple[str, str, list[str]]]:
-    """Return (label, style, cells): the bias, its interval, and the bias without the noise of counting."""
+    """Return (label, style, cells): the bias, its interval, the gap without noise, and the other judges."""
     before, after = (_summary(metrics, variant, attribute) for variant in (ORIGINAL, method))
-    paired = metrics.get("paired", {}).get(attribute, {})
+    paired = metrics.get("paired", {}).get(attribute) or {}
     change, floor = _number(paired.get("difference")), _number((after or before).get("floor"))
-    removed = [_number(summary.get("debiased")) for summary in (before, after)]
     tail = [_text(change, "+.2f"), _p(paired), _text(floor), _images(after or before)]
-    without = [*map(_text, removed), _text(removed[1] - removed[0], "+.2f"), "", "", ""]
-    return [
+    rows = [
         (attribute, "bold", [_spread(before), _spread(after), *tail]),
         ("  95 % interval", "dim", [_range(before), _range(after), "", "", "", ""]),
-        ("  noise removed", "dim", without),
+        ("  rms, no noise", "dim", _pair(before.get("debiased"), after.get("debiased"))),
     ]
+    for judge in _other_judges(metrics, attribute):
+        means = (_seen(metrics, variant, judge, attribute).get("bias_mean") for variant in (ORIGINAL, method))
+        rows.append((f"  {judge}", "dim", _pair(*means)))
+    return rows
+
+
+def _other_judges(metrics: Metrics, attribute: str) -> list[str]:
+    """Return who else judged, where it matters: for what the run set out to balance."""
+    asked = list(metrics.get("attributes", ()))
+    judges = metrics.get("variants", {}).get(ORIGINAL, {}).get("judges", {})
+    wanted = attribute in (*asked, " x ".join(asked))
+    return [name for name in judges if wanted and name != metrics.get("primary_judge")]
+
+
+def _seen(metrics: Metrics, variant: str | None, judge: str, attribute: str) -> Mapping[str, Any]:
+    return metrics.get("variants", {}).get(variant, {}).get("judges", {}).get(judge, {}).get(attribute, {})
 
 
 def _summary(metrics: Metrics, variant: str | None, attribute: str) -> Mapping[str, Any]:
@@ -102,11 +126,7 @@ def _summary(metrics: Metrics, variant: str | None, attribute: str) -> Mapping[s
 
 
 def _quality(metrics: Metrics, variant: str | None, key: str) -> float:
-    """Return a quality measure, be it a number or a summary; the face rate may stand with the bias."""
-    entry = metrics.get("variants", {}).get(variant, {})
-    value = entry.get("quality", {}).get(key)
-    if value is None and key == "face_rate":
-        value = next((summary.get(key) for summary in entry.get("bias", {}).values()), None)
+    value = metrics.get("variants", {}).get(variant, {}).get("quality", {}).get(key)
     return _number(value.get("mean") if isinstance(value, Mapping) else value)
 
 
@@ -121,6 +141,12 @@ def _number(value: object) -> float:
 
 def _text(value: float, spec: str = ".2f") -> str:
     return ABSENT if math.isnan(value) else format(value, spec)
+
+
+def _pair(before: object, after: object) -> list[str]:
+    """Return the cells of a row that has two numbers and their difference."""
+    first, second = _number(before), _number(after)
+    return [_text(first), _text(second), _text(second - first, "+.2f"), "", "", ""]
 
 
 def _spread(summary: Mapping[str, Any]) -> str:
