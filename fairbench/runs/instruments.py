@@ -15,6 +15,7 @@ from fairbench.features import ImageFeatures, load_features
 from fairbench.judges import Judge, check_covers, load_judge, refuse_training_judge
 from fairbench.models.loading import load_model
 from fairbench.runs.plan import Plan
+from fairbench.storage import sha256_of
 
 FAMILY = "portraits"
 DEFAULTS: dict[str, Any] = {
@@ -42,11 +43,11 @@ class Instruments:
     def hashes(self) -> dict[str, Any]:
         """Sha256 of every network, by its duty and name."""
         return {
-            "model": {self.model.name: getattr(self.model, "sha256", None)},
+            "model": {self.model.name: _model_hash(self.model)},
             "judges": {judge.name: judge.sha256 for judge in self.judges},
             "training_judge": {judge.name: judge.sha256 for judge in (self.training_judge,) if judge},
-            "features": {features.name: features.sha256 for features in self.features},
-            "training_features": {features.name: features.sha256 for features in self.training_features},
+            "features": {network.name: network.sha256 for network in self.features},
+            "training_features": {network.name: network.sha256 for network in self.training_features},
         }
 
 
@@ -60,31 +61,33 @@ def load_instruments(plan: Plan) -> Instruments:
         used on both sides, none is named for a model that brings none, or a prompt is too long.
     """
     config = plan.config
+    named = _named(config, plan.trains)
     model = load_model(config.model, **config.model_options)
+    device = getattr(model, "device", "cpu")
     if plan.trains and not hasattr(model, "pipeline"):
         raise UserError(
             f"{config.model} can only be evaluated, with --method original: "
             f"{config.method} needs a diffusion model"
         )
-    named = _named(config, plan.trains)
-    judges = tuple(load_judge(name) for name in named["judges"])
-    training_judge = load_judge(named["training_judge"]) if plan.trains else None
+    judges = tuple(load_judge(name).to(device) for name in named["judges"])
+    training_judge = load_judge(named["training_judge"]).to(device) if plan.trains else None
     for judge in filter(None, (*judges, training_judge)):
         check_covers(judge, plan.space)
-    _refuse_twins(judges)
+    _refuse_twins([judge.name for judge in judges])
     if training_judge:
         refuse_training_judge(judges, training_judge)
-    if hasattr(model, "pipeline"):
-        _check_length(model, [prompt.text for prompt in (*plan.test, *plan.training)])
+    features = tuple(load_features(name).to(device) for name in named["features"])
+    _refuse_twins([network.name for network in features])
+    _check_prompts(plan, model, features)
     return Instruments(
         model=model,
         judges=judges,
         training_judge=training_judge,
-        features=tuple(load_features(name) for name in named["features"]),
-        training_features=tuple(load_features(name) for name in named["training_features"])
+        features=features,
+        training_features=tuple(load_features(name).to(device) for name in named["training_features"])
         if plan.trains
         else (),
-        reference=load_model(REFERENCE) if of_the_family(config.model) else None,
+        reference=_reference(plan),
     )
 
 
@@ -118,20 +121,55 @@ def _named(config: RunConfig, trains: bool) -> dict[str, Any]:
     return given
 
 
-def _refuse_twins(judges: Sequence[Judge]) -> None:
-    names = [judge.name for judge in judges]
+def _refuse_twins(names: Sequence[str]) -> None:
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
-        raise UserError(f"two evaluation judges are called {', '.join(twins)}: name each one once")
+        raise UserError(f"two evaluation networks are called {', '.join(twins)}: name each one once")
 
 
-def _check_length(model: Any, prompts: Sequence[str]) -> None:
-    """Refuse a prompt that the tokenizer would cut, before anything is generated."""
-    tokenizer = model.pipeline.tokenizer
-    for prompt in prompts:
-        length = len(tokenizer(prompt, truncation=False).input_ids)
-        if length > tokenizer.model_max_length:
-            raise UserError(
-                f"the prompt {prompt!r} has {length} tokens, "
-                f"the model takes {tokenizer.model_max_length}: shorten it"
-            )
+def _check_prompts(plan: Plan, model: Any, features: Sequence[ImageFeatures]) -> None:
+    """Try every prompt, and the number of steps, before anything is written."""
+    import torch
+
+    test = [prompt.text for prompt in plan.test]
+    with torch.inference_mode():
+        if hasattr(model, "pipeline"):
+            for prompt in (*plan.test, *plan.training):
+                model.encode([prompt.text])
+        else:
+            model.generate(test, [0] * len(test))
+        for network in features:
+            if network.tokenizer is not None:
+                network.text(test)
+    most = model.pipeline.scheduler.config.num_train_timesteps if hasattr(model, "pipeline") else None
+    if most and plan.config.steps and plan.config.steps > most:
+        raise UserError(
+            f"--steps {plan.config.steps}: the sampler of {plan.config.model} takes at most {most}"
+        )
+
+
+def _reference(plan: Plan) -> Any | None:
+    """Return the renderer where it can draw every test prompt of a model of its family."""
+    if not of_the_family(plan.config.model):
+        return None
+    renderer = load_model(REFERENCE)
+    try:
+        renderer.generate([prompt.text for prompt in plan.test], [0] * len(plan.test))
+    except (
+        UserError
+    ):  # a suite with words that the embedded world has no role for: no FID, and all else as usual
+        return None
+    return renderer
+
+
+def _model_hash(model: Any) -> str | None:
+    """Return the sha256 over all files of the directory that a pipeline came from."""
+    if not hasattr(model, "pipeline"):
+        return None
+    directory = Path(model.pipeline.config._name_or_path)
+    parts = [
+        f"{path.relative_to(directory).as_posix()} {sha256_of(path)}"
+        for path in sorted(directory.rglob("*"))
+        if path.suffix in (".json", ".safetensors", ".txt") and path.is_file()
+    ]
+    return sha256_of("\n".join(parts).encode())

@@ -31,6 +31,7 @@ from fairbench.storage import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
 Progress = Callable[[str, int, int], None]
 """Told ``(stage, done, total)``."""
@@ -97,8 +98,8 @@ class _Run:
         if self.plan.trains:
             intervention = self.finetuning()
             variants.append(self.debiased_images(intervention))
-        records = self.records(variants)
-        metrics = self.metrics(records)
+        records, features = self.records(variants)
+        metrics = self.metrics(records, features)
         if draw:
             with self._stage("pictures"):
                 draw(self.place.path, records, self.training_table(), metrics)
@@ -150,23 +151,24 @@ class _Run:
         with self.plan.method.apply(intervention, self.instruments.model) as hooks:
             return self._images(self.plan.config.method, "debiased", hooks)
 
-    def records(self, variants: list["pd.DataFrame"]) -> "pd.DataFrame":
+    def records(self, variants: list["pd.DataFrame"]) -> "tuple[pd.DataFrame, dict[str, Tensor]]":
         """Judge every image and compare it with the original of the same noise."""
         import pandas as pd
+        from safetensors.torch import load
 
-        path = self.place / "records.parquet"
+        path, beside = self.place / "records.parquet", self.place / "features.safetensors"
         if path.is_file():
-            return pd.read_parquet(path)
+            return pd.read_parquet(path), load(beside.read_bytes())
         with self._stage("judging"):
             records, features = record(variants, self.place.path, self.instruments, self.progress)
-            atomic_write_tensors(self.place / "features.safetensors", features)
+            atomic_write_tensors(beside, features)
             atomic_write_table(path, records)
-        return records
+        return records, features
 
-    def metrics(self, records: "pd.DataFrame") -> dict[str, Any]:
+    def metrics(self, records: "pd.DataFrame", features: "dict[str, Tensor]") -> dict[str, Any]:
         """Turn the records into numbers."""
         with self._stage("metrics"):
-            metrics = measure(records, self.plan, self.instruments, self.place)
+            metrics = measure(records, features, self.plan, self.instruments)
             atomic_write_json(self.place / "metrics.json", metrics)
         return metrics
 
@@ -196,8 +198,13 @@ class _Run:
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         """Time one stage, and keep the time and the peak memory so far."""
-        with self.watch.stage(name):
-            yield
+        try:
+            with self.watch.stage(name):
+                yield
+        finally:
+            self._note_costs()
+
+    def _note_costs(self) -> None:
         self.provenance["seconds"] = self.watch.seconds
         self.provenance["peak_memory_bytes"] = max(peak_memory(), self.provenance["peak_memory_bytes"])
         atomic_write_json(self.place / "provenance.json", self.provenance)
