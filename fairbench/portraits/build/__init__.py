@@ -1,1 +1,4 @@
-"""Builds the embedded model, its judges and its feature networks from drawn pictures."""
+"""Build the embedded model from nothing: pictures, tokenizer, CLIP, autoencoder, U-Net, judges, card.
+
+Run ``python -m fairbench.portraits.build``; every stage checkpoints, resumes, and is skipped when done.
+"""
