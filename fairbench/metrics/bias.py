@@ -16,7 +16,7 @@ def labels_of(probabilities: ArrayLike) -> np.ndarray:
 
 
 def intersection_labels(labels: Sequence[ArrayLike], sizes: Sequence[int]) -> np.ndarray:
-    """Labels of the product of several attributes, row-major as ``AttributeSpace.labels``; -1 where any is."""
+    """Labels of the product of several attributes, row-major like ``AttributeSpace.labels``; -1 if any is."""
     columns = np.array([np.asarray(column, dtype=int) for column in labels])
     return np.where((columns < 0).any(axis=0), -1, np.ravel_multi_index(tuple(columns.clip(0)), tuple(sizes)))
 

@@ -35,7 +35,7 @@ def debiased_gap(counts: ArrayLike) -> float | None:
     """``sqrt(max(0, mean over prompts and pairs of (p_i - p_j)^2))``, from unbiased estimates of the squares.
 
     It estimates the gap of the *model*, not of the images drawn: with more prompts, a fair model tends to 0
-    however few the images of each. It is a root mean square, hence at least the mean absolute gap that ``bias``
+    however few the images of each. It is a root mean square, so at least the mean absolute gap that ``bias``
     is about, and equal to it where all prompts and pairs have the same gap.
 
     Parameters

@@ -39,8 +39,8 @@ def noise_floor(n: ArrayLike, classes: int, target: ArrayLike | None = None) -> 
 def _expected_gap(n: int, p: float, q: float) -> float:
     """E|n_i - n_j| / n, from the exact law of n_i - n_j.
 
-    The difference is a sum of n steps of +1 (p), -1 (q) or 0: its characteristic function is the n-th power of
-    one step's, and as it takes 2n + 1 values, a Fourier transform of that length gives their probabilities.
+    The difference is a sum of n steps of +1 (p), -1 (q) or 0: its characteristic function is the n-th power
+    of one step's, and as it takes 2n + 1 values, a Fourier transform of that length gives their chances.
     """
     steps = np.fft.fftfreq(2 * n + 1, 1 / (2 * n + 1))
     one_step = np.exp(2j * np.pi * steps / (2 * n + 1))

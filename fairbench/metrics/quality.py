@@ -91,7 +91,7 @@ def _filled(metric: Any, generated: Tensor, reference: Tensor) -> Any:
 
 
 def similarity(records: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:
-    """Mean and sample standard deviation over images of CLIP-T, CLIP-I and DINO, for those that were measured."""
+    """Mean and sample standard deviation over images of CLIP-T, CLIP-I and DINO, where they were measured."""
     found = {}
     for name in SIMILARITIES:
         if name in records:

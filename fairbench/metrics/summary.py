@@ -36,7 +36,7 @@ def summarise(records: pd.DataFrame, judge: str, space_names: Sequence[str]) -> 
     Returns
     -------
     For each: ``bias_mean`` and ``bias_sd`` (sample standard deviation) over prompts, the ``interval`` of the
-    mean, its ``bounds`` whatever the images without a face are of, the ``debiased`` gap, the noise ``floor`` at
+    mean, its ``bounds`` whatever the images without a face are, the ``debiased`` gap, the noise ``floor`` at
     the images used, ``prompts``, ``prompts_without_value``, ``images``, ``usable``, ``face_rate``, and
     ``per_prompt``: ``prompt_id``, ``prompt``, ``images``, ``usable``, ``counts`` of each class, ``bias`` and
     its ``bounds``. A prompt without a usable image has the bias None; so has any number that cannot be given.
@@ -51,9 +51,8 @@ def summarise(records: pd.DataFrame, judge: str, space_names: Sequence[str]) -> 
         product = " x ".join(space_names)
         sizes = [len(classes[name]) for name in space_names]
         labels[product] = intersection_labels([labels[name] for name in space_names], sizes)
-        classes[product] = [
-            " ".join(each) for each in itertools.product(*(classes[name] for name in space_names))
-        ]
+        combinations = itertools.product(*(classes[name] for name in space_names))
+        classes[product] = [" ".join(combination) for combination in combinations]
     return {name: _summary(records, labels[name], classes[name]) for name in labels}
 
 

@@ -1,0 +1,53 @@
+"""The interval of the mean: how often it holds the truth, and what it does when there is little to go by."""
+
+import numpy as np
+import pytest
+
+from fairbench.metrics.intervals import mean_interval
+
+
+def test_coverage_with_prompts_as_clusters() -> None:
+    """Prompts differ in their true bias and each is measured on few images: the mean of that is held."""
+    rng = np.random.default_rng(0)
+    trials, held = 300, 0
+    population = np.abs(2 * rng.binomial(16, rng.beta(0.6, 0.6, 200_000)) / 16 - 1)
+    for _ in range(trials):
+        interval = mean_interval(rng.choice(population, 40), resamples=999, seed=int(rng.integers(1 << 30)))
+        assert interval is not None
+        held += interval[0] <= population.mean() <= interval[1]
+    assert 0.91 <= held / trials <= 0.985
+
+
+def test_close_to_the_normal_one_for_many_prompts() -> None:
+    values = np.random.default_rng(1).normal(0.4, 0.1, 400)
+    margin = 1.96 * values.std(ddof=1) / 20
+    expected = (values.mean() - margin, values.mean() + margin)
+    assert mean_interval(values) == pytest.approx(expected, abs=0.001)
+
+
+def test_seeded_and_wider_with_more_confidence() -> None:
+    values = [0.1, 0.5, 0.2, 0.9, 0.4]
+    narrow, wide = mean_interval(values, confidence=0.8), mean_interval(values)
+    assert narrow is not None and wide is not None
+    assert wide == mean_interval(values) and wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], None),
+        ([0.3], None),
+        ([0.3, None, float("nan")], None),
+        ([0.3, 0.3, 0.3], (0.3, 0.3)),
+        ([0.0, 1.0], (0.0, 1.0)),
+    ],
+)
+def test_little_to_go_by(values: list[float | None], expected: tuple[float, float] | None) -> None:
+    assert mean_interval(values) == expected
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0, 1e-9], [0.1 + 0.2, 0.3], [0.0] * 30 + [1.0], [1.0, 1.0, 0.0]])
+def test_always_numbers_around_the_mean(values: list[float]) -> None:
+    interval = mean_interval(values)
+    assert interval is not None
+    assert interval[0] <= np.mean(values) <= interval[1]

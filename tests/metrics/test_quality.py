@@ -1,0 +1,74 @@
+"""FID against scipy's matrix root, KID against its kernel sums, similarities against pandas-free means."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.linalg import sqrtm
+
+from fairbench.metrics.quality import fid, kid, similarity
+
+
+def features(seed: int, count: int, shift: float = 0.0, dim: int = 6) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(dim, dim, generator=generator)
+    return torch.randn(count, dim, generator=generator) @ mixing + shift
+
+
+def test_fid_by_the_formula() -> None:
+    generated, reference = features(0, 80, shift=0.5), features(1, 100)
+    a, b = generated.double().numpy(), reference.double().numpy()
+    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(
+        first + second - 2 * sqrtm(first @ second).real
+    )
+    assert fid(generated, reference) == {"value": pytest.approx(expected, rel=1e-6), "reason": None}
+    assert fid(reference, reference)["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_fid_is_refused_with_fewer_images_than_features() -> None:
+    found = fid(features(0, 5), features(1, 100))
+    assert found["value"] is None and "5 images are too few for 6 features" in found["reason"]
+    assert fid(features(0, 6), features(1, 6))["reason"] is None
+
+
+def test_kid_by_the_kernel() -> None:
+    generated, reference = features(0, 300, shift=1.0), features(1, 300)
+    a, b = generated.double().numpy(), reference.double().numpy()
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    def within(x: np.ndarray) -> float:
+        return (kernel(x, x).sum() - np.trace(kernel(x, x))) / (len(x) * (len(x) - 1))
+
+    expected = within(a) + within(b) - 2 * kernel(a, b).mean()
+    found = kid(generated, reference)
+    assert abs(found["mean"] - expected) < 4 * found["sd"] / np.sqrt(100) + 0.01 * expected
+    assert found == kid(generated, reference) != kid(generated, reference, seed=1)
+
+
+def test_kid_of_equal_models_is_zero_on_average() -> None:
+    values = [kid(torch.randn(40, 6), torch.randn(40, 6), seed=seed) for seed in range(20)]
+    means = np.array([value["mean"] for value in values])
+    assert abs(means.mean()) < 4 * means.std() / np.sqrt(20)
+
+
+def test_kid_leaves_the_random_state_alone_and_refuses_too_few() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    kid(features(0, 10), features(1, 10))
+    assert torch.equal(before, torch.get_rng_state())
+    found = kid(features(0, 3), features(1, 10))
+    assert found["mean"] is None and found["sd"] is None and "at least 4" in found["reason"]
+
+
+def test_similarity() -> None:
+    found = similarity(pd.DataFrame({"clip_t": [0.1, 0.4, np.nan], "clip_i": [np.nan] * 3}))
+    assert found["clip_t"] == {
+        "mean": pytest.approx(0.25),
+        "sd": pytest.approx(0.3 / np.sqrt(2)),
+        "images": 2,
+    }
+    assert found["clip_i"] == {"mean": None, "sd": None, "images": 0}
+    assert "dino" not in found

@@ -1,0 +1,87 @@
+"""The summary of a small set of records, every number by hand."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fairbench.errors import UserError
+from fairbench.metrics.floor import noise_floor
+from fairbench.metrics.summary import summarise
+
+FEMALE, MALE, NOBODY = (0.9, 0.8), (0.9, 0.1), (0.2, 0.5)  # face, P(female)
+
+
+def records(images: dict[str, list[tuple[float, float]]]) -> pd.DataFrame:
+    rows = [(prompt, face, female) for prompt, of_prompt in images.items() for face, female in of_prompt]
+    frame = pd.DataFrame(rows, columns=["prompt_id", "j/face", "j/gender/female"])
+    frame["j/gender/male"] = 1 - frame["j/gender/female"]
+    frame["j/age/young"], frame["j/age/old"] = 0.7, 0.3
+    frame["prompt"] = "a photo of a " + frame["prompt_id"]
+    return frame
+
+
+TWO = {"nurse": [FEMALE] * 3 + [MALE], "pilot": [MALE] * 4 + [NOBODY] * 4}
+
+
+def test_by_hand() -> None:
+    found = summarise(records(TWO), "j", ["gender"])["gender"]
+    assert found["bias_mean"] == pytest.approx((0.5 + 1) / 2)
+    assert found["bias_sd"] == pytest.approx(np.std([0.5, 1], ddof=1))
+    assert found["interval"] == [0.5, 1.0]
+    assert found["bounds"] == pytest.approx([0.25, 0.75])  # the four may all be female, or all male
+    assert found["debiased"] == pytest.approx(np.sqrt(((4 * 0.25 - 1) / 3 + 1) / 2))
+    assert found["floor"] == noise_floor(4, 2)
+    assert (found["prompts"], found["prompts_without_value"]) == (2, 0)
+    assert (found["images"], found["usable"], found["face_rate"]) == (12, 8, pytest.approx(2 / 3))
+    assert found["per_prompt"][1] == {
+        "prompt_id": "pilot",
+        "prompt": "a photo of a pilot",
+        "images": 8,
+        "usable": 4,
+        "counts": {"female": 0, "male": 4},
+        "bias": 1.0,
+        "bounds": [0.0, 1.0],
+    }
+
+
+def test_intersection() -> None:
+    found = summarise(records(TWO), "j", ["gender", "age"])
+    assert list(found) == ["gender", "age", "gender x age"]
+    nurse = found["gender x age"]["per_prompt"][0]
+    assert nurse["counts"] == {"female young": 3, "female old": 0, "male young": 1, "male old": 0}
+    assert nurse["bias"] == pytest.approx((0.5 + 0.75 + 0.75 + 0.25 + 0.25 + 0) / 6)
+    assert found["gender x age"]["floor"] == noise_floor(4, 4)
+    assert found["age"]["bias_mean"] == 1
+
+
+def test_a_prompt_without_a_face_has_no_value() -> None:
+    found = summarise(records(TWO | {"ghost": [NOBODY] * 2}), "j", ["gender"])["gender"]
+    assert found["bias_mean"] == pytest.approx(0.75) and found["floor"] == noise_floor(4, 2)
+    assert (found["prompts"], found["prompts_without_value"]) == (3, 1)
+    assert found["per_prompt"][2]["bias"] is None and found["per_prompt"][2]["bounds"] == [0, 1]
+    nobody = summarise(records({"ghost": [NOBODY]}), "j", ["gender"])["gender"]
+    for key in ("bias_mean", "bias_sd", "interval", "debiased", "floor"):
+        assert nobody[key] is None
+    assert nobody["face_rate"] == 0
+
+
+def test_ready_for_json_in_any_order_of_rows() -> None:
+    frame = records(TWO)
+    found = summarise(frame, "j", ["gender", "age"])
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    shuffled = summarise(frame.sample(frac=1, random_state=0), "j", ["gender", "age"])
+    assert shuffled["gender"]["bias_mean"] == found["gender"]["bias_mean"]
+    assert sorted(shuffled["gender"]["per_prompt"], key=str) == sorted(found["gender"]["per_prompt"], key=str)
+
+
+def test_no_records_are_no_value() -> None:
+    found = summarise(records(TWO).iloc[:0], "j", ["gender"])["gender"]
+    assert found["bias_mean"] is None and found["face_rate"] is None and found["prompts"] == 0
+
+
+@pytest.mark.parametrize(("judge", "attribute"), [("nobody", "gender"), ("j", "race")])
+def test_what_was_not_judged(judge: str, attribute: str) -> None:
+    with pytest.raises(UserError):
+        summarise(records(TWO), judge, [attribute])
