@@ -26,7 +26,7 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Step:
-    """Where the sampler stands: which step, its timestep, the scale of its input, and the seeds of the N rows."""
+    """Where the sampler stands: which step, timestep and input scale, and the seeds of the N rows."""
 
     index: int
     timestep: Tensor

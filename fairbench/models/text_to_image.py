@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from fairbench.errors import UserError
@@ -21,12 +22,11 @@ from fairbench.seeding import generators
 NO_HOOKS = Hooks()
 
 
-@dataclass(frozen=True)
-class Defaults:
+class Defaults(BaseModel, frozen=True):
     """How a model is sampled unless told otherwise: the evaluation settings of arXiv 2311.07604."""
 
-    steps: int = 30
-    guidance: float = 7.5
+    steps: int = Field(default=30, ge=1)
+    guidance: float = Field(default=7.5, ge=0)
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Trajectory:
 class TextToImage:
     """A diffusers ``StableDiffusionPipeline`` whose stages can be called, differentiated and hooked into.
 
-    All weights are frozen and the pipeline's own scheduler is only ever read. Latents are float32 whatever the
-    precision of the weights.
+    All weights are frozen and the pipeline's own scheduler is only ever read. Latents are float32, whatever
+    the precision of the weights.
     """
 
     def __init__(self, pipeline: Any, name: str, defaults: Defaults | None = None) -> None:
@@ -100,7 +100,7 @@ class TextToImage:
         return hooks.embed(conditioning) if hooks.embed else conditioning
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
-        """Return the unit starting noise of every seed, N x C x h x w: the first draw of its own CPU generator."""
+        """Return the unit starting noise of every seed, N x C x h x w, the first draw of its generator."""
         return self._draw(generators(seeds))
 
     def rollout(
@@ -273,7 +273,7 @@ class TextToImage:
         return torch.stack([torch.randn(shape, generator=source) for source in sources]).to(self.device)
 
     def _scheduler(self, steps: int) -> Any:
-        """Return a fresh scheduler: multistep ones remember earlier steps, and the pipeline's is not ours to set."""
+        """Return a fresh scheduler: multistep ones remember, and the pipeline's is not ours to set."""
         template = self.pipeline.scheduler
         most = template.config.num_train_timesteps
         if not 1 <= steps <= most:

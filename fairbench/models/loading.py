@@ -1,0 +1,259 @@
+"""From a model's name to a model: the packaged one, a diffusers directory, a Hub id or a plugin.
+
+Nothing is opened before it is known to be safetensors and ordinary diffusers and transformers classes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from fairbench.errors import UserError, invalid, unknown
+
+if TYPE_CHECKING:
+    import torch
+
+    from fairbench.models.text_to_image import Defaults
+
+ENTRY_POINTS = "fairbench.models"
+PACKAGED = "portraits"
+PIPELINE = "StableDiffusionPipeline"
+COMPONENTS = {
+    "tokenizer": ("transformers.CLIPTokenizer", "transformers.CLIPTokenizerFast"),
+    "text_encoder": ("transformers.CLIPTextModel",),
+    "unet": ("diffusers.UNet2DConditionModel",),
+    "vae": ("diffusers.AutoencoderKL",),
+    "scheduler": ("diffusers.*Scheduler",),
+}
+WEIGHTS = {
+    "text_encoder": "model",
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+}
+PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
+HUB_FILES = [
+    "model_index.json",
+    "fairbench.json",
+    "tokenizer/*",
+    "scheduler/*.json",
+    *(f"{component}/*.json" for component in WEIGHTS),
+    *(
+        f"{component}/{stem}{part}.safetensors"
+        for component, stem in WEIGHTS.items()
+        for part in ("", "-?????-of-*")
+    ),
+]
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def list_models() -> list[str]:
+    """Return the models that have a name of their own: the packaged one and those of installed plugins."""
+    return sorted({PACKAGED, *(entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))})
+
+
+def load_model(name: str, **options: Any) -> Any:
+    """Load a model: `TextToImage`, or whatever a plugin of that name makes.
+
+    Parameters
+    ----------
+    name
+        ``portraits``, a directory, ``org/name@revision`` on the Hugging Face Hub, or a plugin of the
+        entry-point group ``fairbench.models``.
+    **options
+        ``device`` ("auto": cuda if there is one) and ``dtype`` ("auto": float32 on a CPU, else bfloat16
+        where the hardware has it), or what the plugin takes.
+
+    Raises
+    ------
+    UserError
+        If there is no such model, or it is not one that can be opened safely and sampled.
+    """
+    if name == PACKAGED:
+        directory = Path(str(files("fairbench.portraits") / "checkpoint"))
+        if not directory.is_dir():
+            raise UserError(f"{directory} is missing: build it with `python -m fairbench.portraits.build`")
+        return _call(name, open_directory, options, directory=directory, name=name)
+    if Path(name).is_dir():
+        return _call(name, open_directory, options, directory=Path(name), name=name)
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
+        try:
+            factory = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"the plugin {entry.value} of model {name!r} cannot be imported: {error}"
+            ) from error
+        return _call(name, factory, options)
+    if match := re.fullmatch(r"([\w.-]+/[\w.-]+)@([\w./-]+)", name):
+        return _call(name, open_directory, options, directory=_download(*match.groups()), name=name)
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        raise UserError(f"no directory {name!r}; a Hub model needs a revision: {name}@<commit or tag>")
+    raise UserError(f"{unknown('model', name, list_models())}, or a directory, or org/name@revision")
+
+
+def open_directory(directory: Path, name: str, device: str = "auto", dtype: str = "auto") -> Any:
+    """Open a diffusers directory; ``fairbench.json`` in it, if there, holds its sampling defaults."""
+    check_directory(directory)
+    where, precision = _placement(device, dtype)
+    from diffusers import StableDiffusionPipeline
+
+    from fairbench.models.text_to_image import TextToImage
+
+    try:
+        with _no_progress_bars():
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                directory,
+                use_safetensors=True,
+                local_files_only=True,
+                safety_checker=None,  # would blacken pictures and so bias the counts
+                feature_extractor=None,
+                image_encoder=None,
+                requires_safety_checker=False,
+            )
+    except Exception as error:  # whatever a damaged file makes the libraries raise
+        raise UserError(f"{directory} cannot be loaded: {_first_line(error)}") from error
+    _check_fit(directory, pipeline)
+    return TextToImage(pipeline.to(where, precision), name, _defaults(directory))
+
+
+def check_directory(directory: Path) -> None:
+    """Raise a UserError unless ``directory`` is a complete Stable Diffusion pipeline in safetensors."""
+    index = _read_json(directory / "model_index.json", f"{directory} is not a diffusers pipeline")
+    kind = index.get("_class_name")
+    if kind != PIPELINE:
+        raise UserError(
+            f"{directory} is a {kind}: only {PIPELINE} (Stable Diffusion 1.x and 2.x) is supported, "
+            "not SDXL, SD 3, FLUX or other kinds"
+        )
+    for component, allowed in COMPONENTS.items():
+        library, class_name = index.get(component) or (None, None)
+        if class_name is None or not (directory / component).is_dir():
+            raise UserError(f"{directory} is incomplete: it has no {component}")
+        if not any(fnmatchcase(f"{library}.{class_name}", pattern) for pattern in allowed):
+            raise UserError(
+                f"the {component} of {directory} is a {library}.{class_name}: only {' or '.join(allowed)} is "
+                "supported, and code that comes with a model is never run"
+            )
+    for component, stem in WEIGHTS.items():
+        _check_weights(directory / component, stem)
+
+
+def _check_weights(folder: Path, stem: str) -> None:
+    if any((folder / f"{stem}.safetensors{index}").is_file() for index in ("", ".index.json")):
+        return
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise UserError(
+            f"{folder / pickles[0]} is a pickle, which can run any code when opened: "
+            "save the model with safe_serialization=True and use that copy"
+        )
+    raise UserError(f"{folder} is incomplete: it has no {stem}.safetensors")
+
+
+def _check_fit(directory: Path, pipeline: Any) -> None:
+    unet, vae, text = pipeline.unet.config, pipeline.vae.config, pipeline.text_encoder.config
+    checks = {
+        "U-Net input channels and autoencoder latents": (unet.in_channels, vae.latent_channels),
+        "U-Net cross-attention width and text encoder width": (unet.cross_attention_dim, text.hidden_size),
+        "tokenizer length and text encoder positions": (
+            pipeline.tokenizer.model_max_length,
+            text.max_position_embeddings,
+        ),
+    }
+    for what, (left, right) in checks.items():
+        if left != right:
+            raise UserError(f"the parts of {directory} do not fit together: {what} are {left} and {right}")
+
+
+def _defaults(directory: Path) -> Defaults:
+    from fairbench.models.text_to_image import Defaults
+
+    path = directory / "fairbench.json"
+    if not path.exists():
+        return Defaults()
+    try:
+        return Defaults.model_validate(_read_json(path, f"the defaults of {directory} are unreadable"))
+    except ValidationError as error:
+        raise invalid(str(path), error) from error
+
+
+def _placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """Return where the weights go and as what; half precision only where the hardware is made for it."""
+    import torch
+
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        where = torch.device(device)
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} cannot be used: {_first_line(error)}") from error
+    if where.type != "cuda":
+        if dtype not in ("auto", "float32"):
+            raise UserError(f"dtype {dtype} needs a cuda device; on {where} leave dtype out")
+        return where, torch.float32
+    half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return where, half if dtype == "auto" else getattr(torch, dtype)
+
+
+def _download(repository: str, revision: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise UserError(
+            f"{repository}@{revision} is neither in the local cache nor to be had from the Hub: "
+            f"{_first_line(error)}"
+        ) from error
+
+
+def _call(name: str, factory: Callable[..., Any], options: dict[str, Any], /, **given: Any) -> Any:
+    try:
+        inspect.signature(factory).bind(**given, **options)
+    except TypeError as error:
+        raise UserError(f"options of model {name!r}: {error}") from error
+    return factory(**given, **options)
+
+
+def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{otherwise}: {path.name}: {_first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{otherwise}: {path.name} is not a JSON object")
+    return content
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep the libraries' own bars off the screen: there is one progress display, ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    shown = [each for each in (diffusers_logging, transformers_logging) if each.is_progress_bar_enabled()]
+    for each in shown:
+        each.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for each in shown:
+            each.enable_progress_bar()

@@ -1,0 +1,252 @@
+"""Every way to a model, and one line for every way that leads nowhere."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from fairbench.errors import UserError
+from fairbench.models import loading
+from fairbench.models.loading import list_models, load_model
+from fairbench.models.text_to_image import TextToImage
+from tests.tiny import save_tiny, tiny_pipeline
+
+NETWORKS = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return save_tiny(tmp_path / "tiny")
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def picture(model: TextToImage) -> torch.Tensor:
+    return model.generate(["the face"], [3], steps=3, guidance=3.0)
+
+
+EXPECTED = picture(TextToImage(tiny_pipeline(), "tiny"))
+
+
+def test_a_directory_is_opened(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = load_model(str(directory), device="cpu")
+    assert "%" not in capfd.readouterr().err  # no foreign progress bars
+    assert model.name == str(directory)
+    assert (model.defaults.steps, model.defaults.guidance) == (30, 7.5)
+    assert_close(picture(model), EXPECTED, rtol=0, atol=0)
+
+
+def test_defaults_come_from_beside_the_model(tmp_path: Path) -> None:
+    model = load_model(str(save_tiny(tmp_path / "tiny", steps=12, guidance=3.0)))
+    assert (model.defaults.steps, model.defaults.guidance) == (12, 3.0)
+
+
+def test_half_precision_weights_are_float32_on_a_cpu(directory: Path) -> None:
+    for component, stem in NETWORKS.items():
+        path = directory / component / f"{stem}.safetensors"
+        save_file({key: value.half() for key, value in load_file(path).items()}, path, {"format": "pt"})
+    edit(directory / "text_encoder" / "config.json", dtype="float16")
+    model = load_model(str(directory), device="cpu")
+    parts = (model.pipeline.unet, model.pipeline.vae, model.pipeline.text_encoder)
+    assert {weight.dtype for part in parts for weight in part.parameters()} == {torch.float32}
+    assert (picture(model) - EXPECTED).abs().max() < 0.02
+
+
+def test_the_layout_of_published_checkpoints_is_read(directory: Path) -> None:
+    """A ``text_model`` level in the text encoder, vocabulary and merges in two files."""
+    path = directory / "text_encoder" / "model.safetensors"
+    weights = {f"text_model.{key}": value for key, value in load_file(path).items()}
+    save_file(
+        weights | {"text_model.embeddings.position_ids": torch.arange(16)[None]}, path, {"format": "pt"}
+    )
+    tokenizer = directory / "tokenizer"
+    model = json.loads((tokenizer / "tokenizer.json").read_text())["model"]
+    (tokenizer / "tokenizer.json").unlink()
+    (tokenizer / "vocab.json").write_text(json.dumps(model["vocab"]))
+    lines = [
+        "#version: 0.2",
+        *(merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]),
+    ]
+    (tokenizer / "merges.txt").write_text("\n".join(lines) + "\n")
+    assert_close(picture(load_model(str(directory), device="cpu")), EXPECTED, rtol=0, atol=0)
+
+
+def test_the_packaged_model_is_found_by_name(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loading, "files", lambda package: tmp_path / package)
+    with pytest.raises(
+        UserError, match=r"checkpoint is missing: build it with `python -m fairbench.portraits.build`"
+    ):
+        load_model("portraits")
+    (tmp_path / "fairbench.portraits").mkdir()
+    directory.rename(tmp_path / "fairbench.portraits" / "checkpoint")
+    assert load_model("portraits").name == "portraits"
+
+
+def test_a_hub_model_is_fetched_at_its_revision_and_as_safetensors(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fnmatch import fnmatch
+
+    asked = {}
+
+    def fetch(repository: str, **how: object) -> str:
+        asked.update(how, repository=repository)
+        return str(directory)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    model = load_model("org/name@1a2b3c")
+    assert model.name == "org/name@1a2b3c"
+    assert (asked["repository"], asked["revision"]) == ("org/name", "1a2b3c")
+    everything = [str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()]
+    extra = ["unet/diffusion_pytorch_model-00001-of-00002.safetensors", "tokenizer/merges.txt"]
+    unwanted = [
+        "unet/diffusion_pytorch_model.bin",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "v1-5.ckpt",
+    ]
+    wanted = {
+        name
+        for name in everything + extra + unwanted
+        if any(fnmatch(name, p) for p in asked["allow_patterns"])
+    }
+    assert wanted == {*everything, *extra}
+
+
+def test_offline_is_said_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"^nobody/nothing@main is neither in the local cache") as raised:
+        load_model("nobody/nothing@main")
+    assert "\n" not in str(raised.value)
+
+
+class Plugin:
+    def __init__(self, shade: float = 0.5) -> None:
+        self.name, self.shade = "plugin", shade
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = EntryPoints(
+        [
+            EntryPoint("shades", f"{__name__}:Plugin", loading.ENTRY_POINTS),
+            EntryPoint("broken", "no_such_module:Model", loading.ENTRY_POINTS),
+        ]
+    )
+    monkeypatch.setattr(
+        loading.importlib.metadata, "entry_points", lambda **selection: entries.select(**selection)
+    )
+
+
+@pytest.mark.usefixtures("plugins")
+def test_plugins_are_listed_and_called_with_their_options() -> None:
+    assert list_models() == ["broken", "portraits", "shades"]
+    assert load_model("shades", shade=0.25).shade == 0.25
+    with pytest.raises(UserError, match=r"options of model 'shades'.*'colour'"):
+        load_model("shades", colour="red")
+    with pytest.raises(UserError, match=r"plugin no_such_module:Model of model 'broken' cannot be imported"):
+        load_model("broken")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "portrats",
+            r"unknown model 'portrats': did you mean 'portraits'.*, or a directory, or org/name@revision",
+        ),
+        ("runs/missing", "no directory 'runs/missing'; a Hub model needs a revision: runs/missing@"),
+        ("./missing", "unknown model './missing'"),
+    ],
+)
+def test_an_unknown_name_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_model(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"devise": "cpu"}, "options of model .*'devise'"),
+        ({"device": "warp"}, "device 'warp' cannot be used"),
+        ({"dtype": "float8"}, "unknown dtype 'float8'"),
+        ({"device": "cpu", "dtype": "float16"}, "dtype float16 needs a cuda device"),
+    ],
+)
+def test_bad_options_are_refused(directory: Path, options: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_model(str(directory), **options)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+DAMAGE = {
+    "no index": (
+        lambda d: (d / "model_index.json").unlink(),
+        "is not a diffusers pipeline: model_index.json: ",
+    ),
+    "index not JSON": (lambda d: (d / "model_index.json").write_text("{"), "is not a diffusers pipeline"),
+    "index not an object": (lambda d: (d / "model_index.json").write_text("[]"), "is not a JSON object"),
+    "another pipeline": (
+        lambda d: edit(d / "model_index.json", _class_name="StableDiffusionXLPipeline"),
+        "is a StableDiffusionXLPipeline: only StableDiffusionPipeline .* not SDXL",
+    ),
+    "no vae folder": (lambda d: (d / "vae").rename(d / "elsewhere"), "is incomplete: it has no vae"),
+    "unet null": (lambda d: edit(d / "model_index.json", unet=[None, None]), "is incomplete: it has no unet"),
+    "custom code": (
+        lambda d: edit(d / "model_index.json", unet=["my_unet", "MyUNet"]),
+        "the unet of .* is a my_unet.MyUNet: .* never run",
+    ),
+    "pickle": (
+        lambda d: (d / "unet" / "diffusion_pytorch_model.safetensors").rename(
+            d / "unet" / "diffusion_pytorch_model.bin"
+        ),
+        "diffusion_pytorch_model.bin is a pickle",
+    ),
+    "no weights": (
+        lambda d: (d / "text_encoder" / "model.safetensors").unlink(),
+        "text_encoder is incomplete: it has no model.safetensors",
+    ),
+    "truncated weights": (
+        lambda d: truncate(d / "unet" / "diffusion_pytorch_model.safetensors"),
+        "tiny cannot be loaded: ",
+    ),
+    "wrong width": (
+        lambda d: edit(d / "unet" / "config.json", cross_attention_dim=24),
+        "tiny cannot be loaded: ",
+    ),
+    "wrong length": (
+        lambda d: edit(d / "tokenizer" / "tokenizer_config.json", model_max_length=77),
+        "do not fit together: tokenizer length and text encoder positions are 77 and 16",
+    ),
+    "bad defaults": (lambda d: (d / "fairbench.json").write_text('{"steps": 0}'), "fairbench.json: steps: "),
+    "unreadable defaults": (
+        lambda d: (d / "fairbench.json").write_text("steps: 3"),
+        "the defaults of .* unreadable",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_directory_that_is_not_a_whole_safe_model_is_refused(directory: Path, damage: str) -> None:
+    spoil, message = DAMAGE[damage]
+    spoil(directory)
+    with pytest.raises(UserError, match=message) as raised:
+        load_model(str(directory), device="cpu")
+    assert "\n" not in str(raised.value)
+
+
+def test_listing_models_needs_no_torch() -> None:
+    code = "import sys, fairbench.models.loading as l; l.list_models(); print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout == "False\n"
