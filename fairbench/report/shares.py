@@ -111,7 +111,7 @@ def _count(records: pd.DataFrame, judge: str, attribute: str, classes: list[str]
     labels = labels_of(records[[f"{judge}/{attribute}/{name}" for name in classes]])
     labels[~(records[f"{judge}/face"] >= FACE_THRESHOLD).to_numpy()] = -1
     seen = pd.DataFrame({c: labels == k for k, c in enumerate(classes)} | {"n": labels >= 0, "images": True})
-    counts = seen.groupby([records["variant"].array, records["prompt_id"].array]).sum()
-    counts.index.names = ["variant", "prompt_id"]
+    seen.index = pd.MultiIndex.from_frame(records[["variant", "prompt_id"]])
+    counts = seen.groupby(level=["variant", "prompt_id"]).sum()
     frequencies = counts[classes].div(counts["n"].where(counts["n"] > 0), axis=0)
     return frequencies.join(counts[["n", "images"]])
