@@ -44,23 +44,27 @@ PLANS = {
     "clip-train": Plan(1000, 1e-3, weight_decay=0.05, seed=21),
     "clip-eval": Plan(700, 1e-3, weight_decay=0.05, seed=22),
     "autoencoder": Plan(1500, 2e-3, seed=11),
-    "unet": Plan(3000, 1.5e-3, seed=31),
-    "portraits-train": Plan(600, 2e-3, seed=41),
-    "portraits-eval-a": Plan(600, 2e-3, seed=42),
-    "portraits-eval-b": Plan(600, 2e-3, seed=43),
+    "autoencoder-refinement": Plan(1500, 1.5e-3, seed=12),
+    "unet": Plan(2800, 1.5e-3, seed=31),
+    "portraits-train": Plan(900, 2e-3, seed=41),
+    "portraits-eval-a": Plan(900, 2e-3, seed=42),
+    "portraits-eval-b": Plan(900, 2e-3, seed=43),
     "ssl-train": Plan(400, 1e-3, seed=51),
     "ssl-eval": Plan(400, 1e-3, seed=52),
 }
 CLIP_WIDTHS = {"clip-train": 128, "clip-eval": 96}
+RESNET = ("resnet18", {"channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1], "stem_width": 16})
+CONVNEXT = (
+    "convnext_atto",
+    {"depths": [1, 1, 2, 1], "dims": [16, 32, 64, 128], "patch_size": 2, "conv_mlp": True},
+)
+REGNET = ("regnety_002", {"depth": 6, "w0": 16, "wa": 30.0, "wm": 2.3, "group_size": 8})
 BACKBONES = {
-    "portraits-train": ("resnet18", {"channels": (16, 32, 64, 128), "layers": (1, 1, 1, 1)}),
-    "portraits-eval-a": (
-        "convnext_atto",
-        {"depths": (1, 1, 2, 1), "dims": (24, 48, 96, 128), "patch_size": 2},
-    ),
-    "portraits-eval-b": ("densenet121", {"growth_rate": 24, "block_config": (2, 3, 4, 3)}),
-    "ssl-train": ("resnet18", {"channels": (16, 32, 64, 128), "layers": (1, 1, 1, 1)}),
-    "ssl-eval": ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (24, 48, 96, 128), "patch_size": 2}),
+    "portraits-train": RESNET,
+    "portraits-eval-a": CONVNEXT,
+    "portraits-eval-b": REGNET,
+    "ssl-train": RESNET,
+    "ssl-eval": CONVNEXT,
 }
 
 
@@ -113,7 +117,8 @@ class Build:
         """The trained autoencoder."""
         directory = self.work / "vae"
         if not (directory / "config.json").exists():
-            train_autoencoder(self.pictures, PLANS["autoencoder"], self.work).save_pretrained(directory)
+            plans = PLANS["autoencoder"], PLANS["autoencoder-refinement"]
+            train_autoencoder(self.pictures, *plans, self.work).save_pretrained(directory)
         return AutoencoderKL.from_pretrained(directory)
 
     def judge(self, name: str) -> None:
