@@ -48,13 +48,14 @@ def _run(arguments: list[str] | None) -> int:
     try:
         _refuse_a_namesake()
         code = app(arguments, prog_name="fairbench", standalone_mode=False)
+        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except (
         BrokenPipeError
-    ):  # `fairbench list methods | head` is no failure; what is still buffered goes nowhere
+    ):  # the reader, such as `head`, has seen enough; what is still buffered goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
     except Exception as error:
         return _report(error)
     if code == INTERRUPTED:

@@ -8,6 +8,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -18,19 +19,25 @@ from rich.progress import (
 def live_progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """Show the stages of a run as they go; yields the function to tell ``(stage, done, total)``."""
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<16}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
-        tasks = {}
+    bars = Progress(*columns, console=Console(stderr=True), disable=quiet)
+    tasks: dict[str, TaskID] = {}
 
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, completed=done)
-            bars.update(tasks[stage], completed=done, total=total)
+    def tell(stage: str, done: int, total: int) -> None:
+        if not tasks:  # not before there is something to show: an error found first is to stand alone
+            bars.start()
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total, completed=done)
+        bars.update(tasks[stage], completed=done, total=total)
 
+    try:
         yield tell
+    finally:
+        if tasks:
+            bars.stop()

@@ -1,9 +1,12 @@
 """``fairbench run``: debias a model, measure it before and after, and show both."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from fairbench.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,11 +122,15 @@ def _named(key: str, text: str | None) -> dict[str, Any]:
 def _draw(
     directory: Path, records: "pd.DataFrame", training: "pd.DataFrame | None", metrics: dict[str, Any]
 ) -> None:
-    from fairbench.report import curves, grids
+    from fairbench.report import curves, grids, plots
 
+    pictures = directory / "pictures"
     grids.before_after(records, directory, metrics)
+    for attribute in metrics["attributes"]:
+        plots.dumbbell(records, pictures / f"{attribute}_by_prompt.png", metrics, attribute=attribute)
     if training is not None:
-        curves.training(training, directory / "pictures" / "training.png")
+        with suppress(UserError):  # a method may log nothing that there is a curve for
+            curves.training(training, pictures / "training.png")
 
 
 def _print(metrics: dict[str, Any], directory: Path, done_before: bool) -> None:

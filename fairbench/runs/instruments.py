@@ -61,8 +61,8 @@ def load_instruments(plan: Plan) -> Instruments:
         used on both sides, none is named for a model that brings none, or a prompt is too long.
     """
     config = plan.config
-    named = _named(config, plan.trains)
     model = load_model(config.model, **config.model_options)
+    named = _named(config, plan.trains)
     device = getattr(model, "device", "cpu")
     if plan.trains and not hasattr(model, "pipeline"):
         raise UserError(

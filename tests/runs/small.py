@@ -1,4 +1,4 @@
-"""A world small enough to run through in seconds: random model, judges and features, four jobs, one method."""
+"""A world small enough to run through in seconds: random model, judges and features, jobs, one method."""
 
 from dataclasses import dataclass
 from pathlib import Path

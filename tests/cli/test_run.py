@@ -1,0 +1,54 @@
+import json
+
+import pytest
+import yaml
+
+from fairbench.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def command(built, tmp_path_factory):
+    """The command line of a run of the small world."""
+    place = tmp_path_factory.mktemp("cli")
+    (place / "settings.yaml").write_text(yaml.safe_dump(built.settings(seed=3)))
+    return ["run", "--config", str(place / "settings.yaml"), "--out", str(place / "run")]
+
+
+def call(capsys, *arguments):
+    with pytest.raises(SystemExit) as left:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    return left.value.code, captured.out, captured.err
+
+
+def test_a_run_shows_its_table_and_draws_its_pictures_and_the_same_command_shows_it_again(
+    capsys, small, command
+):
+    code, out, err = call(capsys, *command)
+    assert code == 0, err
+    assert "gender" in out and "CLIP-T" in out and "already done" not in out
+    again, repeated, _ = call(capsys, *command)
+    assert again == 0 and "already done" in repeated
+    assert repeated.partition("\n")[2] == out
+    _, machine, _ = call(capsys, *command, "--json")
+    assert json.loads(machine)["variants"].keys() == {"original", "nudge"}
+
+
+def test_options_win_over_the_settings_file(capsys, small, command, tmp_path):
+    out = tmp_path / "run"
+    changed = [
+        *command[:3],
+        "--out",
+        str(out),
+        "--method",
+        "nudge[size=0.25]",
+        "--images-per-prompt",
+        "2",
+        "--json",
+    ]
+    assert call(capsys, *changed)[0] == 0
+    kept = yaml.safe_load((out / "config.yaml").read_text())
+    assert (kept["seed"], kept["images_per_prompt"], kept["method_options"]) == (3, 2, {"size": 0.25})
+    assert {path.name for path in (out / "pictures").iterdir()} == {
+        "before_after.png", "gender_by_prompt.png", "training.png",
+    }  # fmt: skip
