@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairbench.errors import UserError
@@ -39,6 +39,7 @@ def test_the_target_of_the_metrics(make_records):
     assert Shares.of(make_records(), "judge", "gender", {"target": "uniform"}).target.tolist() == [0.5, 0.5]
 
 
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)), min_size=1))
 def test_shares_are_a_distribution_over_the_usable_images(rows):
     records = pd.DataFrame(rows, columns=["j/face", "j/a/x", "j/a/y", "j/a/z"])
