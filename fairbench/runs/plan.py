@@ -57,7 +57,7 @@ def make_plan(config: RunConfig) -> Plan:
         training=tuple(suite.prompts("train")) if config.method != ORIGINAL else (),
         space=space,
         target=TargetDistribution.parse(config.target, space),
-        updates=config.updates or getattr(settings, "updates", 0),
+        updates=config.updates or getattr(settings, "updates", None) or 0,
     )
 
 

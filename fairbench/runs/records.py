@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairbench.features import cosine
 from fairbench.runs.images import batches
@@ -51,7 +51,7 @@ def judged(rows: "pd.DataFrame", directory: Path, judge: "Judge") -> "pd.DataFra
     import pandas as pd
 
     judgements = [judge.judge(images) for _, images in batches(rows, directory)]
-    columns: dict[str, np.ndarray] = {
+    columns: dict[str, Any] = {
         f"{judge.name}/face": np.concatenate([judgement.face.cpu().numpy() for judgement in judgements])
     }
     for attribute, classes in judge.attributes.items():

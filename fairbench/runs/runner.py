@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fairbench.config import RunConfig
 from fairbench.intervention import FitContext, Intervention
@@ -32,6 +32,8 @@ from fairbench.storage import (
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
+
+    from fairbench.judges import Judge
 
 Progress = Callable[[str, int, int], None]
 """Told ``(stage, done, total)``."""
@@ -129,7 +131,7 @@ class _Run:
             prompts=list(plan.training),
             space=plan.space,
             target=plan.target,
-            judge=instruments.training_judge,
+            judge=cast("Judge", instruments.training_judge),
             features=list(instruments.training_features),
             updates=plan.updates,
             seed=plan.config.seed,

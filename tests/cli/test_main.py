@@ -19,8 +19,10 @@ def call(capsys, *arguments):
     return left.value.code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list", "methods"], ["list", "models"], ["list", "suites"],
-                                       ["list", "judges"]], ids=" ".join)  # fmt: skip
+KINDS = ["methods", "models", "suites", "judges"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *(["list", kind] for kind in KINDS)], ids=" ".join)
 def test_the_quick_commands_load_nothing_heavy(arguments):
     code = (
         "import sys; from fairbench.cli.main import main\n"
@@ -31,7 +33,7 @@ def test_the_quick_commands_load_nothing_heavy(arguments):
     assert done.stderr.endswith("0 []\n"), done.stderr
 
 
-@pytest.mark.parametrize("kind", ["methods", "models", "suites", "judges"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_list_names_what_a_run_can_name(capsys, kind):
     code, out, _ = call(capsys, "list", kind, "--json")
     names = {row["name"] for row in json.loads(out)}

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from fairbench.errors import UserError
+from fairbench.intervention import Intervention
 from fairbench.runs import images as images_module
 from fairbench.runs import runner
 from fairbench.runs.runner import run
@@ -232,3 +233,14 @@ def test_the_renderer_is_measured_like_any_model_with_its_own_references(small, 
     )  # fmt: skip
     quality = run(config, tmp_path / "run")["variants"]["original"]["quality"]
     assert quality["fid"] is not None and quality["kid"]["mean"] is not None
+
+
+def test_the_real_method_runs_through_and_its_adapter_loads_again(small, tmp_path):
+    quick = {"rank": 2, "prompts_per_update": 1, "images_per_prompt": 4, "noises_per_prompt": 4}
+    config = small.config(
+        method="biased_dft", method_options=quick | {"steps": 2, "timesteps_per_update": 1}, updates=2
+    )
+    metrics = run(config, tmp_path / "run")
+    assert list(metrics["variants"]) == ["original", "biased_dft"]
+    assert Intervention.load(tmp_path / "run" / "adapter").settings["updates"] == 2
+    assert not (tmp_path / "run" / "training").exists()
