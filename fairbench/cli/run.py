@@ -1,5 +1,6 @@
 """``fairbench run``: debias a model, measure it before and after, and show both."""
 
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,6 +92,7 @@ def run(
     from fairbench.runs.directory import RunDirectory, default_directory
     from fairbench.runs.runner import run as run_to_the_end
 
+    warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
     place = RunDirectory(out or default_directory(settings))
     done_before = place.finished
     with live_progress(quiet=as_json) as progress:
