@@ -1,0 +1,128 @@
+"""One update of 24 images at 20 steps against the authors' procedure; measure with ``--benchmark-enable``.
+
+The packaged model is used where there is one, else the tiny one, whose times say little.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from fairbench.features import load_features
+from fairbench.finetuning.adapters import text_encoder_lora
+from fairbench.finetuning.batches import Batch, Batches
+from fairbench.finetuning.engine import STATE
+from fairbench.finetuning.gains import direct_path_gains, step_weights
+from fairbench.finetuning.objective import Objective
+from fairbench.finetuning.semantics import OriginalPictures
+from fairbench.judges import list_judges, load_judge
+from fairbench.methods.biased_dft import BiasedDFT
+from fairbench.models.loading import load_model
+from fairbench.suites import load_suite
+from tests.finetuning.stand_ins import make_context, tiny_model
+
+STEPS, PROMPTS, IMAGES, MICRO_BATCH = 20, 3, 8, 4
+PACKAGED = {
+    "prompts": lambda: list(load_suite("occupations").prompts("train")),
+    "judge": lambda: load_judge("portraits-train"),
+    "features": lambda: [load_features("clip-train"), load_features("ssl-train")],
+}
+
+
+@pytest.fixture
+def context(tmp_path):
+    """Whatever model is there, ready for one update."""
+    if "portraits-train" not in list_judges():
+        return make_context(tmp_path, tiny_model("dpm"), updates=1)
+    parts = {name: make() for name, make in PACKAGED.items()}
+    return make_context(tmp_path, load_model("portraits"), updates=1, **parts)
+
+
+def our_update(context, steps, timesteps):
+    """Fit from the beginning for one update; original pictures seen before are still known."""
+    (context.directory / STATE).unlink(missing_ok=True)
+    settings = {"prompts_per_update": PROMPTS, "images_per_prompt": IMAGES, "steps": steps}
+    BiasedDFT(BiasedDFT.Config(**settings, timesteps_per_update=timesteps)).fit(context)
+
+
+def authors_update(context):
+    """Generate; generate with the original model; generate again, in micro-batches, with a graph of all steps.
+
+    The last with every step checkpointed, its input detached and its noise prediction hooked, as in the
+    released code of arXiv 2311.07604. The first two are taken in one batch, and targets are found for a
+    micro-batch at a time: neither is slower than the original.
+    """
+    model, settings = context.model, BiasedDFT.Config()
+    sampling = {"steps": STEPS, "guidance": model.defaults.guidance}
+    timesteps, gains = direct_path_gains(model.pipeline.scheduler, STEPS)
+    factors = step_weights(timesteps, gains, "standardised", model.pipeline.scheduler) / gains
+    batch = Batches(context, PROMPTS, IMAGES, IMAGES)[0]
+    with text_encoder_lora(model, settings.rank, context.seed) as lora:
+        generate = lambda texts, seeds: model.generate(texts, seeds, batch_size=len(seeds), **sampling)  # noqa: E731
+        context.judge.logits(generate(batch.texts, batch.seeds))
+        originals = OriginalPictures(generate, context, {"of": "this update"})
+        with lora.off():
+            originals.look_up(list(zip(batch.texts, batch.seeds, strict=True)), model.device)
+        objective = Objective(
+            context, originals, settings.confidence, settings.image_weight, settings.change_factor
+        )
+        for start in range(0, len(batch.seeds), MICRO_BATCH):
+            rows = slice(start, start + MICRO_BATCH)
+            part = Batch(0, batch.texts[rows], batch.seeds[rows], MICRO_BATCH, batch.generator)
+            loss, _ = objective(model.decode(sampled_with_graph(model, part, factors, **sampling)), part)
+            (loss * MICRO_BATCH / len(batch.seeds)).backward()
+        torch.optim.AdamW(lora.parameters.values()).step()
+
+
+def sampled_with_graph(model, batch, factors, steps, guidance):
+    """Sample latents with a graph through the scheduler and, separately, through each noise prediction."""
+    conditioning = model.encode(batch.texts)
+    scheduler = model.pipeline.scheduler.from_config(model.pipeline.scheduler.config)
+    scheduler.set_timesteps(steps)
+    latents = model.noise(batch.seeds) * scheduler.init_noise_sigma
+    for timestep, factor in zip(scheduler.timesteps, factors.tolist(), strict=True):
+        entering = scheduler.scale_model_input(latents.detach(), timestep)
+        noise = checkpoint(
+            model.predict_noise, entering, timestep, conditioning, guidance, use_reentrant=False
+        )
+        noise.register_hook(lambda gradient, factor=factor: gradient * factor)
+        latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
+    return latents
+
+
+def test_authors_update(benchmark, context):
+    benchmark.pedantic(authors_update, (context,), rounds=3)
+
+
+@pytest.mark.parametrize("timesteps", [STEPS, 5])
+def test_our_update(benchmark, context, timesteps):
+    our_update(context, STEPS, timesteps)  # sees the original pictures, as in every later epoch
+    benchmark.pedantic(our_update, (context, STEPS, timesteps), rounds=3)
+
+
+@pytest.mark.parametrize("timesteps", [STEPS, 5])
+def test_our_first_update(benchmark, context, timesteps):
+    """Original pictures included."""
+    forget = lambda: [path.unlink() for path in context.directory.iterdir()]  # noqa: E731
+    benchmark.pedantic(our_update, (context, STEPS, timesteps), setup=forget, rounds=3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak memory from /proc")
+def test_peak_memory_does_not_grow_with_the_steps(context):
+    our_update(context, 10, None)
+    few, many = (peak_memory(lambda steps=steps: our_update(context, steps, None)) for steps in (10, 50))
+    assert many < 1.1 * few
+
+
+def peak_memory(call):
+    """Return by how much the resident memory rises above what it is now, at the most, in bytes."""
+
+    def status(key):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts afresh from here
+    before = status("VmRSS")
+    call()
+    return status("VmHWM") - before

@@ -1,0 +1,60 @@
+import torch
+
+from fairbench.finetuning.adapters import RunningAverage, text_encoder_lora
+from tests.finetuning.stand_ins import tiny_model
+
+TEXTS = ["face of a nurse"]
+
+
+def embedding(model):
+    with torch.no_grad():
+        return model.encode(TEXTS).conditional
+
+
+def test_training_starts_at_the_original_and_leaves_it_as_it_was():
+    model = tiny_model()
+    before, state = embedding(model), dict(model.pipeline.text_encoder.state_dict())
+    with text_encoder_lora(model, 4, seed=0) as lora:
+        assert torch.equal(embedding(model), before)
+        for parameter in lora.parameters.values():
+            torch.nn.init.normal_(parameter)
+        assert not torch.equal(embedding(model), before)
+        with lora.off():
+            assert torch.equal(embedding(model), before)
+        assert not torch.equal(embedding(model), before)
+    assert torch.equal(embedding(model), before)
+    after = model.pipeline.text_encoder.state_dict()
+    assert after.keys() == state.keys() and all(torch.equal(after[name], state[name]) for name in state)
+
+
+def test_all_attention_and_feed_forward_layers_are_tuned_and_nothing_else():
+    model = tiny_model()
+    with text_encoder_lora(model, 4, seed=0) as lora:
+        layers = {name.split(".lora_")[0].split(".")[-1] for name in lora.parameters}
+        trained = [p for p in model.pipeline.text_encoder.parameters() if p.requires_grad]
+    assert layers == {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"}
+    assert len(lora.parameters) == 2 * 6 * 2 == len(trained)
+
+
+def test_the_start_is_seeded_and_draws_from_no_other_stream():
+    starts = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(99)
+        with text_encoder_lora(tiny_model(), 4, seed) as lora:
+            starts.append(torch.cat([p.detach().flatten() for p in lora.parameters.values()]))
+        after = torch.rand(1)
+    torch.manual_seed(99)
+    assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])
+    assert torch.equal(after, torch.rand(1))
+
+
+def test_the_running_average_follows_its_recursion():
+    values = [1.0, 5.0, -2.0, 4.0]
+    parameter = torch.tensor([values[0]])
+    average, expected = RunningAverage({"x": parameter}, 0.3), values[0]
+    for count, value in enumerate(values[1:], start=1):
+        parameter.fill_(value)
+        average.update({"x": parameter}, count)
+        decay = min(0.3, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * value
+    torch.testing.assert_close(average.values["x"], torch.tensor([expected]))

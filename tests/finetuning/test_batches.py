@@ -1,0 +1,34 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairbench.finetuning.batches import Batches
+from fairbench.seeding import image_seed
+from tests.finetuning.stand_ins import make_context
+
+
+def test_a_batch_depends_on_seed_and_update_alone(tmp_path):
+    one, again = (Batches(make_context(tmp_path), 2, 3, 8) for _ in range(2))
+    later, sooner = one[7], one[2]
+    assert (again[7].texts, again[7].seeds) == (later.texts, later.seeds)
+    assert (sooner.texts, sooner.seeds) != (later.texts, later.seeds)
+    other = Batches(make_context(tmp_path, seed=1), 2, 3, 8)[7]
+    assert other.seeds != later.seeds
+
+
+@given(prompts=st.integers(1, 7), images=st.integers(1, 5), extra=st.integers(0, 4))
+def test_prompts_come_in_epochs_and_noise_out_of_their_bank(tmp_path_factory, prompts, images, extra):
+    context = make_context(tmp_path_factory.getbasetemp(), model=object())
+    bank = {
+        prompt.text: {image_seed("tiny", "1", prompt.id, index, 0) for index in range(images + extra)}
+        for prompt in context.prompts
+    }
+    batches = Batches(context, prompts, images, images + extra)
+    at_once = min(prompts, len(context.prompts))
+    seen = []
+    for update in range(len(context.prompts) // at_once):
+        batch = batches[update]
+        assert len(batch.texts) == len(batch.seeds) == at_once * images
+        assert len(set(zip(batch.texts, batch.seeds, strict=True))) == len(batch.seeds)
+        assert all(seed in bank[text] for text, seed in zip(batch.texts, batch.seeds, strict=True))
+        seen += batch.texts[::images]
+    assert len(set(seen)) == len(seen)

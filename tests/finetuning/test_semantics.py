@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+
+from fairbench.finetuning.semantics import OriginalPictures, preservation_loss
+from tests.finetuning.stand_ins import Coarse, make_context
+
+PICTURES = [("nurse", 1), ("pilot", 1), ("nurse", 2)]
+
+
+class Painter:
+    """Counts what it is asked for; the picture of a seed is the same each time."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, texts, seeds):
+        self.asked += zip(texts, seeds, strict=True)
+        noise = [torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(noise)
+
+
+@pytest.fixture
+def context(tmp_path):
+    return make_context(tmp_path, model=object(), attributes="gender,race")
+
+
+def test_every_picture_is_made_once(context):
+    painter = Painter()
+    originals = OriginalPictures(painter, context, {})
+    cpu = torch.device("cpu")
+    first = originals.look_up(PICTURES, cpu)
+    again = originals.look_up([*reversed(PICTURES), PICTURES[0], ("cook", 5)], cpu)
+    assert painter.asked == [*PICTURES, ("cook", 5)]
+    for name, column in first.items():
+        assert torch.equal(again[name][:3], column.flip(0)) and torch.equal(again[name][3], column[0])
+
+
+def test_the_table_holds_what_the_networks_see(context):
+    seen = OriginalPictures(Painter(), context, {}).look_up(PICTURES, torch.device("cpu"))
+    images = Painter()(*zip(*PICTURES, strict=True))
+    torch.testing.assert_close(seen["features/coarse"], Coarse()(images))
+    for name in ("gender", "race"):
+        assert torch.equal(seen[f"class/{name}"], context.judge.logits(images)[name].argmax(1))
+
+
+def test_a_picture_without_a_face_has_no_class(context):
+    dark = OriginalPictures(lambda texts, seeds: torch.zeros(len(seeds), 3, 8, 8), context, {})
+    assert (dark.look_up(PICTURES, torch.device("cpu"))["class/gender"] == -1).all()
+
+
+def test_the_table_on_disk_is_gone_on_with_if_the_settings_are_the_same(context):
+    originals = OriginalPictures(Painter(), context, {"steps": 5})
+    seen = originals.look_up(PICTURES, torch.device("cpu"))
+    originals.save()
+    for settings, made in (({"steps": 5}, []), ({"steps": 6}, PICTURES)):
+        painter = Painter()
+        again = OriginalPictures(painter, context, settings).look_up(PICTURES, torch.device("cpu"))
+        assert painter.asked == made
+        assert all(torch.equal(again[name], seen[name]) for name in seen)
+
+
+def test_the_loss_is_the_weighted_cosine_distance():
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    features = [Coarse()]
+    originals = {
+        "features/coarse": Coarse()(before),
+        "class/gender": torch.tensor([0, 1, 1, -1]),
+        "class/race": torch.tensor([2, 2, 3, -1]),
+    }
+    # the same in both; gender must change; race has no target; no face and no target
+    labels = {"gender": torch.tensor([0, 0, 1, -1]), "race": torch.tensor([2, 2, -1, -1])}
+    loss, similarity = preservation_loss(images, originals, labels, features, 0.2)
+    expected = 0.0
+    for weight, one, other in zip([1, 0.2, 0.2, 0.2], Coarse()(images), Coarse()(before), strict=True):
+        one, other = one.numpy(), other.numpy()
+        expected += weight * (1 - one @ other / np.sqrt(one @ one * (other @ other))) / 4
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert similarity["coarse"].shape == (4,)

@@ -1,0 +1,39 @@
+import json
+
+import pytest
+import torch
+
+from fairbench.errors import UserError
+from fairbench.intervention import Intervention
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    saved = Intervention("some", "emergent", {"text_encoder.a.lora_A.weight": torch.rand(2, 3)}, {"rank": 2})
+    saved.save(tmp_path)
+    loaded = Intervention.load(tmp_path)
+    assert (loaded.method, loaded.draw_class, loaded.settings) == ("some", "emergent", {"rank": 2})
+    assert loaded.tensors.keys() == saved.tensors.keys()
+    assert all(torch.equal(loaded.tensors[name], saved.tensors[name]) for name in saved.tensors)
+
+
+def test_without_weights_there_is_only_the_description(tmp_path):
+    Intervention("some", "drawn").save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["intervention.json"]
+    assert Intervention.load(tmp_path) == Intervention("some", "drawn")
+
+
+def test_a_bad_directory_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        Intervention.load(tmp_path)
+    for content in ("{", "[]", "{}", json.dumps({"schema_version": 99, "draw_class": "drawn"})):
+        (tmp_path / "intervention.json").write_text(content)
+        with pytest.raises(UserError) as error:
+            Intervention.load(tmp_path)
+        assert "\n" not in str(error.value)
+
+
+def test_broken_weights_are_one_line(tmp_path):
+    Intervention("some", "drawn", {"x": torch.ones(1)}).save(tmp_path)
+    (tmp_path / "pytorch_lora_weights.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match="not an adapter"):
+        Intervention.load(tmp_path)
