@@ -76,7 +76,9 @@ def encode(network: AutoencoderKL, pixels: Tensor, size: int = 250) -> Tensor:
     """Return the posterior means of uint8 ``pixels`` (N x 3 x 64 x 64), unscaled, N x 8 x 8 x 8."""
     parts = []
     for part in pixels.split(size):
-        parts.append(network.encode(_centred(part)).latent_dist.mean.cpu())
+        with half_precision():
+            mean = network.encode(_centred(part)).latent_dist.mean
+        parts.append(mean.float().cpu())
     return torch.cat(parts)
 
 
@@ -85,7 +87,8 @@ def reconstruct(network: AutoencoderKL, pixels: Tensor, size: int = 250) -> Tens
     """Return ``pixels`` (N x 3 x 64 x 64 uint8) after one pass through the autoencoder."""
     parts = []
     for part in pixels.split(size):
-        decoded = network.decode(network.encode(_centred(part)).latent_dist.mean).sample
+        with half_precision():
+            decoded = network.decode(network.encode(_centred(part)).latent_dist.mean).sample.float()
         parts.append(((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu())
     return torch.cat(parts)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from rich.console import Console
+from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
 from fairbench.attributes import ATTRIBUTES
@@ -31,26 +32,27 @@ from fairbench.portraits.build.tokenizer import build_tokenizer
 from fairbench.portraits.build.unet import assemble, train_unet
 from fairbench.portraits.captions import neutral
 from fairbench.portraits.world import roles
-from fairbench.storage import atomic_write_json
+from fairbench.storage import atomic_write_json, atomic_write_tensors
 
 RETRIEVAL_GATE = 0.9
 VOCABULARY = 2600
 RECONSTRUCTED = 20_000
+ENCODED = 64_000
 SAMPLING = Defaults(steps=12, guidance=2.0)
 PRIMARY_JUDGE = "portraits-eval-a"
 console = Console(stderr=True)
 
 PLANS = {
     "clip-train": Plan(1000, 1e-3, weight_decay=0.05, seed=21),
-    "clip-eval": Plan(700, 1e-3, weight_decay=0.05, seed=22),
+    "clip-eval": Plan(600, 1e-3, weight_decay=0.05, seed=22),
     "autoencoder": Plan(1500, 2e-3, seed=11),
     "autoencoder-refinement": Plan(1500, 1.5e-3, seed=12),
-    "unet": Plan(2800, 1.5e-3, seed=31),
-    "portraits-train": Plan(900, 2e-3, seed=41),
-    "portraits-eval-a": Plan(900, 2e-3, seed=42),
-    "portraits-eval-b": Plan(900, 2e-3, seed=43),
-    "ssl-train": Plan(400, 1e-3, seed=51),
-    "ssl-eval": Plan(400, 1e-3, seed=52),
+    "unet": Plan(2300, 1.5e-3, seed=31),
+    "portraits-train": Plan(600, 2e-3, seed=41),
+    "portraits-eval-a": Plan(600, 2e-3, seed=42),
+    "portraits-eval-b": Plan(600, 2e-3, seed=43),
+    "ssl-train": Plan(250, 1e-3, seed=51),
+    "ssl-eval": Plan(250, 1e-3, seed=52),
 }
 CLIP_WIDTHS = {"clip-train": 128, "clip-eval": 96}
 RESNET = ("resnet18", {"channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1], "stem_width": 16})
@@ -162,20 +164,27 @@ class Build:
         """The first pictures as the autoencoder gives them back, uint8."""
         return reconstruct(self.autoencoder, self.pictures.pixels[:RECONSTRUCTED])
 
+    @cached_property
+    def latents(self) -> torch.Tensor:
+        """The scaled latents of the first pictures, kept on disk."""
+        path = self.work / "latents.safetensors"
+        if not path.exists():
+            scaled = encode(self.autoencoder, self.pictures.pixels[:ENCODED])
+            atomic_write_tensors(path, {"latents": scaled * self.autoencoder.config.scaling_factor})
+        return load_file(path)["latents"]
+
     def pipeline(self) -> None:
         """Train the U-Net on the gated text encoder and save the whole pipeline in half precision."""
         directory = self.out / "checkpoint"
         if (directory / "fairbench.json").exists():
             return
         text_encoder = clip_text_model(self.clip("clip-train").network)
-        scale = self.autoencoder.config.scaling_factor
-        latents = encode(self.autoencoder, self.pictures.pixels) * scale
         unet: UNet2DConditionModel = train_unet(
-            latents, self.pictures, self.tokenizer, text_encoder, PLANS["unet"], self.work
+            self.latents, self.pictures, self.tokenizer, text_encoder, PLANS["unet"], self.work
         )
         pipeline = assemble(self.autoencoder, text_encoder, self.tokenizer, unet).to(torch.float16)
         pipeline.save_pretrained(directory)
-        atomic_write_json(directory / "fairbench.json", SAMPLING.model_dump())
+        atomic_write_json(directory / "fairbench.json", {"family": "portraits", **SAMPLING.model_dump()})
 
     def card(self) -> None:
         """Measure the gates and write the model card."""
