@@ -42,8 +42,8 @@ def measure(
     -------
     ``variants``: per variant ``bias`` (as the primary judge sees it), ``judges`` (as each judge sees it) and
     ``quality``. ``paired``: per attribute the test of debiased against original. ``gaming_gap``: per
-    attribute the debiased images' bias as the evaluation judges see it (mean) minus as the training judge
-    does; above zero, the method pleases the judge it learnt from more than the others. ``notes``: why a
+    attribute the debiased images' bias as the training judge sees it minus as the evaluation judges do
+    (mean); below zero, the method pleases the judge it learnt from more than the others. ``notes``: why a
     number is missing.
     """
     notes: list[str] = []
@@ -160,7 +160,7 @@ def _gaming_gap(variants: Mapping[str, Any], instruments: "Instruments") -> dict
     for name in learnt:
         others = [debiased[judge.name].get(name, {}).get("bias_mean") for judge in instruments.judges]
         seen = [learnt[name]["bias_mean"], *others]
-        gaps[name] = None if None in seen else float(np.mean(others) - learnt[name]["bias_mean"])
+        gaps[name] = None if None in seen else float(learnt[name]["bias_mean"] - np.mean(others))
     return gaps
 
 
