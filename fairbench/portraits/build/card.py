@@ -15,6 +15,9 @@ Its bias is declared in `fairbench/portraits/world.yaml`, so that measured bias 
 
 Built by `python -m fairbench.portraits.build` ({pictures:,} pictures; {steps}).
 
+The shipped weights were trained on a CPU in several sittings, some of which changed the length of a stage that
+had begun: building again gives an equivalent model, not the same bits.
+
 ## Gates
 
 Measured on generated pictures ({sampling}) by the judge `{judge}`, which took no part in

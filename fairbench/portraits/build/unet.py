@@ -26,6 +26,7 @@ SCHEDULE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
 }
 
 
