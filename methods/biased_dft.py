@@ -66,6 +66,10 @@ class BiasedDFT:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    def check(self, model: TextToImage) -> None:
+        """Raise a ``UserError`` where these settings do not fit the sampler of ``model``."""
+        self._gains_and_weights(model.pipeline.scheduler, self.config.steps or model.defaults.steps)
+
     def fit(self, context: FitContext) -> Intervention:
         """Train a LoRA on the text encoder; an interrupted training of the same settings goes on."""
         config, model = self.config, context.model

@@ -69,6 +69,8 @@ def load_instruments(plan: Plan) -> Instruments:
             f"{config.model} can only be evaluated, with --method original: "
             f"{config.method} needs a diffusion model"
         )
+    if plan.trains and hasattr(plan.method, "check"):
+        plan.method.check(model)
     judges = tuple(load_judge(name).to(device) for name in named["judges"])
     training_judge = load_judge(named["training_judge"]).to(device) if plan.trains else None
     for judge in filter(None, (*judges, training_judge)):

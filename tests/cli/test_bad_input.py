@@ -206,3 +206,8 @@ def test_ctrl_c_leaves_with_130_and_the_same_command_goes_on(fairbench, small_ru
     assert (code, out) == (130, "")
     assert err == "fairbench: interrupted; what is done is kept, and the same command goes on from there\n"
     assert fairbench(*small_run(), "--out", tmp_path / "run", "--json")[0] == 0
+
+
+def test_more_timesteps_per_update_than_there_are_steps(fairbench, small_run):
+    settings = small_run(method="biased_dft", method_options={"timesteps_per_update": 500})
+    assert "timesteps_per_update is 500" in fairbench.refused(*settings)

@@ -13,7 +13,7 @@ from fairbench.judges import Judge
 from fairbench.portraits.build.data import Pictures
 from fairbench.portraits.build.loop import DEVICE, Plan, batch, half_precision, train
 
-BATCH = 192
+BATCH = 128
 
 
 def train_judge(judge: Judge, pictures: Pictures, reconstructed: Tensor, plan: Plan, directory: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fairbench.portraits.build.data import Pictures
 from fairbench.portraits.build.loop import DEVICE, Plan, batch, half_precision, train
 
-BATCH = 192
+BATCH = 128
 TEMPERATURE = 0.2
 PROJECTION = 64
 
