@@ -183,6 +183,8 @@ class Build:
             self.latents, self.pictures, self.tokenizer, text_encoder, PLANS["unet"], self.work
         )
         pipeline = assemble(self.autoencoder, text_encoder, self.tokenizer, unet).to(torch.float16)
+        # the place where it was built says nothing about the model
+        pipeline.vae.register_to_config(_name_or_path="")
         pipeline.save_pretrained(directory)
         atomic_write_json(directory / "fairbench.json", {"family": "portraits", **SAMPLING.model_dump()})
 
