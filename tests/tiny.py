@@ -22,7 +22,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SCHEDULERS = {
     "ddim": lambda: DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
-    "dpm": lambda: DPMSolverMultistepScheduler(**BETAS),
+    "dpm": lambda: DPMSolverMultistepScheduler(**BETAS, steps_offset=1),
 }
 
 

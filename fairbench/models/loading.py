@@ -9,6 +9,7 @@ import importlib.metadata
 import inspect
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -104,25 +105,30 @@ def open_directory(directory: Path, name: str, device: str = "auto", dtype: str 
     """Open a diffusers directory; ``fairbench.json`` in it, if there, holds its sampling defaults."""
     check_directory(directory)
     where, precision = _placement(device, dtype)
-    from diffusers import StableDiffusionPipeline
+    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel
 
     from fairbench.models.text_to_image import TextToImage
 
     try:
-        with _no_progress_bars():
+        with _silence():
             pipeline = StableDiffusionPipeline.from_pretrained(
                 directory,
-                use_safetensors=True,
+                text_encoder=_network(CLIPTextModel, directory / "text_encoder", precision),
+                unet=_network(UNet2DConditionModel, directory / "unet", precision),
+                vae=_network(AutoencoderKL, directory / "vae", precision),
                 local_files_only=True,
                 safety_checker=None,  # would blacken pictures and so bias the counts
                 feature_extractor=None,
                 image_encoder=None,
                 requires_safety_checker=False,
             )
+    except UserError:
+        raise
     except Exception as error:  # whatever a damaged file makes the libraries raise
         raise UserError(f"{directory} cannot be loaded: {_first_line(error)}") from error
     _check_fit(directory, pipeline)
-    return TextToImage(pipeline.to(where, precision), name, _defaults(directory))
+    return TextToImage(pipeline.to(where), name, _defaults(directory))
 
 
 def check_directory(directory: Path) -> None:
@@ -157,6 +163,20 @@ def _check_weights(folder: Path, stem: str) -> None:
             "save the model with safe_serialization=True and use that copy"
         )
     raise UserError(f"{folder} is incomplete: it has no {stem}.safetensors")
+
+
+def _network(kind: Any, folder: Path, precision: torch.dtype) -> Any:
+    """Load one network whole: the libraries would fill what is missing with random numbers."""
+    from torch import nn
+
+    network, found = kind.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    if missing := sorted(found["missing_keys"]):
+        raise UserError(
+            f"the weights in {folder} are incomplete: {len(missing)} missing, such as {missing[0]}"
+        )
+    return nn.Module.to(network, dtype=precision)  # not their own `to`, which warns of nothing
 
 
 def _check_fit(directory: Path, pipeline: Any) -> None:
@@ -244,16 +264,21 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep the libraries' own bars off the screen: there is one progress display, ours."""
+def _silence() -> Iterator[None]:
+    """Keep the libraries' bars and remarks off the screen: what matters of them is raised by us."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    shown = [each for each in (diffusers_logging, transformers_logging) if each.is_progress_bar_enabled()]
-    for each in shown:
+    loggers = (diffusers_logging, transformers_logging)
+    before = [(each, each.get_verbosity(), each.is_progress_bar_enabled()) for each in loggers]
+    for each in loggers:
+        each.set_verbosity(each.CRITICAL)
         each.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
-        for each in shown:
-            each.enable_progress_bar()
+        for each, verbosity, bars in before:
+            each.set_verbosity(verbosity)
+            if bars:
+                each.enable_progress_bar()
