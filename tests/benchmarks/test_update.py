@@ -47,7 +47,7 @@ def our_update(context, steps, timesteps):
 
 
 def authors_update(context):
-    """Generate; generate with the original model; generate again, in micro-batches, with a graph of all steps.
+    """Generate; generate with the original model; generate again in micro-batches with a graph of all steps.
 
     The last with every step checkpointed, its input detached and its noise prediction hooked, as in the
     released code of arXiv 2311.07604. The first two are taken in one batch, and targets are found for a
