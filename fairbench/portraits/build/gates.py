@@ -34,7 +34,7 @@ class Gate:
 
 
 def measure_gates(
-    model: TextToImage, judge: Judge, images_per_role: int = 40, images_per_class: int = 8
+    model: TextToImage, judge: Judge, images_per_role: int = 32, images_per_class: int = 8
 ) -> list[Gate]:
     """Measure whether roles are recognised, explicit prompts obeyed and declared skews reproduced."""
     occupations = [role for role in roles().values() if role.kind == "occupation"]
