@@ -12,7 +12,7 @@ import numpy as np
 from fairbench.attributes import ATTRIBUTES
 from fairbench.portraits.world import CONTEXTS, Person, Role, sample_person, with_attributes
 
-WORDS = {
+WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "gender": {"female": ("female",), "male": ("male",)},
     "race": {
         "WMELH": ("white", "Middle Eastern", "Latino"),
@@ -22,7 +22,7 @@ WORDS = {
     },
     "age": {"young": ("young",), "old": ("old", "elderly")},
 }
-NOUNS = {"female": "woman", "male": "man", None: "person"}
+NOUNS: dict[str | None, str] = {"female": "woman", "male": "man", None: "person"}
 MENTION = {"gender": 0.6, "race": 0.5, "age": 0.35}
 NAMES_ATTRIBUTES = 0.45
 IN_CONTEXT = 0.12
@@ -45,15 +45,14 @@ def draw_captioned(rng: np.random.Generator, roles: list[Role]) -> tuple[Person,
 
 
 def _pick_role(rng: np.random.Generator, roles: list[Role]) -> Role:
-    kinds = list(KIND_SHARE)
-    kind = kinds[rng.choice(len(kinds), p=list(KIND_SHARE.values()))]
+    kind = rng.choice(list(KIND_SHARE), p=list(KIND_SHARE.values()))
     candidates = [role for role in roles if role.kind == kind]
     return candidates[rng.integers(len(candidates))]
 
 
 def caption(rng: np.random.Generator, person: Person, named: list[str]) -> str:
     """Return a caption of ``person`` that mentions exactly the attributes ``named``."""
-    words = {name: str(rng.choice(WORDS[name][person.label(name)])) for name in named}
+    words = {name: str(rng.choice(list(WORDS[name][person.label(name)]))) for name in named}
     role, noun = person.role, NOUNS[person.label("gender") if "gender" in named else None]
     adjectives = " ".join(words[name] for name in ("age", "race", "gender") if name in words)
     short = " ".join(words[name] for name in ("age", "race") if name in words)

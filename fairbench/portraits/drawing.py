@@ -55,7 +55,7 @@ class _Sketch:
 
     def arc(
         self, x: float, y: float, rx: float, ry: float, angles: tuple[int, int], fill: Colour, width: float
-    ):
+    ) -> None:
         box = _scaled((x - rx, y - ry, x + rx, y + ry))
         self.draw.arc(box, *angles, fill=fill, width=round(width * SCALE))
 
@@ -191,7 +191,7 @@ def _hair_behind(
 
 def _head(
     sketch: _Sketch, person: Person, skin: Colour, hair: Colour, x: float, y: float, rng: np.random.Generator
-):
+) -> None:
     male = person.label("gender") == "male"
     old = person.label("age") == "old"
     sketch.ellipse(x - 11.3, y + 1, 2.2, 3, _shade(skin, 0.9))

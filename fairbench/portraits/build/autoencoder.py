@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from fairbench.portraits.build.data import Pictures
@@ -67,7 +68,7 @@ def _loss(
     return error.abs().mean() + EDGE_WEIGHT * edges + KL_WEIGHT * _divergence(posterior)
 
 
-def _divergence(posterior) -> Tensor:
+def _divergence(posterior: DiagonalGaussianDistribution) -> Tensor:
     return 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).float().mean()
 
 

@@ -15,8 +15,8 @@ Its bias is declared in `fairbench/portraits/world.yaml`, so that measured bias 
 
 Built by `python -m fairbench.portraits.build` ({pictures:,} pictures; {steps}).
 
-The shipped weights were trained on a CPU in several sittings, some of which changed the length of a stage that
-had begun: building again gives an equivalent model, not the same bits.
+The shipped weights were trained on a CPU in several sittings, some of which changed the length of a stage
+that had begun: building again gives an equivalent model, not the same bits.
 
 ## Gates
 

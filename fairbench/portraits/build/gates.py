@@ -39,12 +39,12 @@ def measure_gates(
     """Measure whether roles are recognised, explicit prompts obeyed and declared skews reproduced."""
     occupations = [role for role in roles().values() if role.kind == "occupation"]
     judgements = {
-        role: _judged(model, judge, neutral(role), images_per_role)
+        role.name: _judged(model, judge, neutral(role), images_per_role)
         for role in track(occupations, "neutral prompts")
     }
     tested = [role for role in occupations if role.split == "test"]
     recognised = [
-        (judgements[role].probabilities["concept"].argmax(1) == _place(judge, role)).float().mean()
+        (judgements[role.name].probabilities["concept"].argmax(1) == _place(judge, role)).float().mean()
         for role in tested
     ]
     gates = [
@@ -63,7 +63,7 @@ def measure_gates(
             )
         )
     close = [
-        abs(_share_male(judgements[role]) - role.probabilities["gender"][1]) <= SKEW_TOLERANCE
+        abs(_share_male(judgements[role.name]) - role.probabilities["gender"][1]) <= SKEW_TOLERANCE
         for role in occupations
     ]
     gates.append(
@@ -71,7 +71,7 @@ def measure_gates(
             f"occupations with P(male) within {SKEW_TOLERANCE} of the declared", sum(close) / len(close), 0.80
         )
     )
-    gap = [abs(2 * _share_male(judgements[role]) - 1) for role in tested]
+    gap = [abs(2 * _share_male(judgements[role.name]) - 1) for role in tested]
     gates.append(Gate("mean gender gap over the test occupations", sum(gap) / len(gap), 0.60))
     gates.append(
         Gate(

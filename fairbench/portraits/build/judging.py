@@ -21,7 +21,7 @@ def train_judge(judge: Judge, pictures: Pictures, reconstructed: Tensor, plan: P
 
     ``reconstructed`` are the autoencoder's versions (uint8) of the first pictures.
     """
-    judge.network.to(DEVICE, memory_format=torch.channels_last)
+    judge.to(DEVICE).network.to(memory_format=torch.channels_last)
 
     def loss(step: int) -> Tensor:
         index, generator = batch(len(pictures.captions), BATCH, plan.seed, step)

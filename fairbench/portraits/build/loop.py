@@ -86,7 +86,14 @@ def _schedule(step: int, steps: int) -> float:
     return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _checkpoint(stem: Path, network, optimiser, parameters, average, step: int) -> None:
+def _checkpoint(
+    stem: Path,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    parameters: list[nn.Parameter],
+    average: list[Tensor],
+    step: int,
+) -> None:
     tensors = {f"network.{key}": value.detach().contiguous() for key, value in network.state_dict().items()}
     for index, (parameter, mean) in enumerate(zip(parameters, average, strict=True)):
         tensors[f"average.{index}"] = mean.contiguous()
@@ -98,7 +105,13 @@ def _checkpoint(stem: Path, network, optimiser, parameters, average, step: int) 
     atomic_write_json(stem.with_suffix(".json"), {"step": step})
 
 
-def _resume(stem: Path, network, optimiser, parameters, average) -> int:
+def _resume(
+    stem: Path,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    parameters: list[nn.Parameter],
+    average: list[Tensor],
+) -> int:
     if not stem.with_suffix(".json").exists():
         return 0
     tensors = load_file(stem.with_suffix(".safetensors"), device=str(DEVICE))
