@@ -21,10 +21,10 @@ def example(heading, language):
 def test_the_method():
     scope = {}
     exec(example("Add a method", "python"), scope)
-    method = scope["NameIt"](scope["NameIt"].Config(separator=" "))
+    method = scope["NameIt"](scope["NameIt"].Config())
     intervention = method.fit(SimpleNamespace(space=AttributeSpace.parse("gender")))
     with method.apply(intervention, None) as hooks:
-        assert hooks.rewrite(["a cook", "a cook"], [4, 5]) == ["a cook female", "a cook male"]
+        assert hooks.rewrite(["a cook", "a cook"], [4, 5]) == ["a cook, female", "a cook, male"]
 
 
 def test_the_suite(tmp_path):
