@@ -76,8 +76,8 @@ class BiasedDFT:
         steps = config.steps or model.defaults.steps
         guidance = model.defaults.guidance if config.guidance is None else config.guidance
         gains, weights = self._gains_and_weights(model.pipeline.scheduler, steps)
-        settings = config.model_dump(mode="json", exclude={"updates"}) | context.description()
-        settings |= {"steps": steps, "guidance": guidance}
+        sampled = context.description() | {"steps": steps, "guidance": guidance}
+        settings = config.model_dump(mode="json", exclude={"updates"}) | sampled
         batches = Batches(
             context, config.prompts_per_update, config.images_per_prompt, config.noises_per_prompt
         )
@@ -88,7 +88,7 @@ class BiasedDFT:
                 with lora.off():
                     return model.generate(texts, seeds, steps=steps, guidance=guidance, batch_size=len(seeds))
 
-            originals = OriginalPictures(original, context, settings)
+            originals = OriginalPictures(original, context, sampled)
             objective = Objective(
                 context, originals, config.confidence, config.image_weight, config.change_factor
             )
