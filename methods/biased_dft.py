@@ -47,10 +47,12 @@ class BiasedDFT:
         noises_per_prompt: PositiveInt = 8
         """The bank of noise that a prompt's images are drawn from."""
         steps: PositiveInt | None = None
+        """Denoising steps while training; two thirds of the model's own if None, about the paper's share."""
         guidance: Positive | None = None
         timesteps_per_update: PositiveInt | None = 4
         """How many random steps the gradient is taken at; None for all."""
-        mode: Literal["standardised", "raw", "official", "exact"] = "standardised"
+        mode: Literal["standardised", "raw", "official", "exact"] | None = None
+        """Weights of the steps; if None the default of the model: standardised unless it says otherwise."""
         confidence: Share = 0.8
         image_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 8
         change_factor: Share = 0.2
@@ -68,16 +70,16 @@ class BiasedDFT:
 
     def check(self, model: TextToImage) -> None:
         """Raise a ``UserError`` where these settings do not fit the sampler of ``model``."""
-        self._gains_and_weights(model.pipeline.scheduler, self.config.steps or model.defaults.steps)
+        self._gains_and_weights(model.pipeline.scheduler, self._steps(model), self._mode(model))
 
     def fit(self, context: FitContext) -> Intervention:
         """Train a LoRA on the text encoder; an interrupted training of the same settings goes on."""
         config, model = self.config, context.model
-        steps = config.steps or model.defaults.steps
+        steps, mode = self._steps(model), self._mode(model)
         guidance = model.defaults.guidance if config.guidance is None else config.guidance
-        gains, weights = self._gains_and_weights(model.pipeline.scheduler, steps)
+        gains, weights = self._gains_and_weights(model.pipeline.scheduler, steps, mode)
         sampled = context.description() | {"steps": steps, "guidance": guidance}
-        settings = config.model_dump(mode="json", exclude={"updates"}) | sampled
+        settings = config.model_dump(mode="json", exclude={"updates"}) | sampled | {"mode": mode}
         batches = Batches(
             context, config.prompts_per_update, config.images_per_prompt, config.noises_per_prompt
         )
@@ -103,7 +105,7 @@ class BiasedDFT:
                 latents = trajectory.final.requires_grad_()
                 loss, row = objective(model.decode(latents), batch)
                 (cotangent,) = torch.autograd.grad(loss, latents)
-                if config.mode == "exact":
+                if mode == "exact":
                     exact_gradient(model, trajectory, conditioning, cotangent, gains, guidance=guidance)
                 else:
                     some = subsample(weights, config.timesteps_per_update or len(weights), batch.generator)
@@ -128,12 +130,17 @@ class BiasedDFT:
         with lora_weights(model, intervention.tensors):
             yield Hooks()
 
-    def _gains_and_weights(self, scheduler: Any, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _steps(self, model: TextToImage) -> int:
+        return self.config.steps or max(1, round(model.defaults.steps * 2 / 3))
+
+    def _mode(self, model: TextToImage) -> str:
+        return self.config.mode or model.defaults.step_weights
+
+    def _gains_and_weights(self, scheduler: Any, steps: int, mode: str) -> tuple[torch.Tensor, torch.Tensor]:
         timesteps, gains = path_gains(scheduler, steps)
         if (self.config.timesteps_per_update or 0) > len(timesteps):
             raise UserError(
                 f"timesteps_per_update is {self.config.timesteps_per_update}, but there are only "
                 f"{len(timesteps)} denoising steps: give at most as many"
             )
-        mode = "raw" if self.config.mode == "exact" else self.config.mode
-        return gains, step_weights(timesteps, gains[-1], mode, scheduler)
+        return gains, step_weights(timesteps, gains[-1], "raw" if mode == "exact" else mode, scheduler)

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, Field
@@ -23,10 +23,15 @@ NO_HOOKS = Hooks()
 
 
 class Defaults(BaseModel, frozen=True):
-    """How a model is sampled unless told otherwise: the evaluation settings of arXiv 2311.07604."""
+    """How a model is sampled and finetuned unless told otherwise: the settings of arXiv 2311.07604.
+
+    ``step_weights`` is a mode of `fairbench.finetuning.gains.step_weights`; which one serves best depends on
+    the steps at which the model decides what is balanced.
+    """
 
     steps: int = Field(default=30, ge=1)
     guidance: float = Field(default=7.5, ge=0)
+    step_weights: Literal["standardised", "raw", "official"] = "standardised"
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def test_the_adapter_loads_into_a_plain_pipeline(tmp_path, scheduler):
 
 
 def test_more_timesteps_than_steps_are_refused(tmp_path):
-    with pytest.raises(UserError, match="only 5 denoising steps"):
+    with pytest.raises(UserError, match="only 3 denoising steps"):
         method(timesteps_per_update=6).fit(make_context(tmp_path))
 
 
@@ -122,3 +122,12 @@ def test_more_timesteps_than_steps_are_refused(tmp_path):
 def test_bad_settings_are_refused(option, value):
     with pytest.raises(ValidationError):
         BiasedDFT.Config(**{option: value})
+
+
+def test_the_model_says_how_steps_are_weighted_unless_the_user_does(tmp_path):
+    model = tiny_model()
+    model.defaults = model.defaults.model_copy(update={"step_weights": "raw"})
+    assert method().fit(make_context(tmp_path / "its own", model)).settings["mode"] == "raw"
+    chosen = method(mode="standardised").fit(make_context(tmp_path / "chosen", model))
+    assert chosen.settings["mode"] == "standardised"
+    assert method().fit(make_context(tmp_path / "plain")).settings["mode"] == "standardised"
