@@ -38,7 +38,7 @@ RETRIEVAL_GATE = 0.9
 VOCABULARY = 2600
 RECONSTRUCTED = 20_000
 ENCODED = 64_000
-SAMPLING = Defaults(steps=12, guidance=2.0)
+SAMPLING = Defaults(steps=12, guidance=2.0, step_weights="raw")
 PRIMARY_JUDGE = "portraits-eval-a"
 console = Console(stderr=True)
 
