@@ -74,7 +74,7 @@ class Objective:
         row |= {f"similarity_{name}": value.mean() for name, value in similarity.items()}
         row["faces"] = faces.float().mean()
         gaps = {f"gap_{name}": _mean_gap(judged[name], faces, prompts) for name in names}
-        return loss, {name: float(value) for name, value in row.items()} | gaps
+        return loss, {name: value.item() for name, value in row.items()} | gaps
 
 
 def _probabilities(logits: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
