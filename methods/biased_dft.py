@@ -37,27 +37,36 @@ class BiasedDFT:
     class Config(BaseModel):
         """Settings; the paper's where they carry over to a small model."""
 
-        model_config = ConfigDict(frozen=True, extra="forbid")
+        model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
         updates: PositiveInt = 120
         learning_rate: Positive = 2e-3
+        """Of AdamW."""
         rank: PositiveInt = 32
+        """Of the LoRA on the text encoder."""
         prompts_per_update: PositiveInt = 3
         images_per_prompt: Annotated[int, Field(ge=2)] = 8
+        """Balanced together in one update."""
         noises_per_prompt: PositiveInt = 8
         """The bank of noise that a prompt's images are drawn from."""
         steps: PositiveInt | None = None
         """Denoising steps while training; two thirds of the model's own if None, about the paper's share."""
         guidance: Positive | None = None
+        """Scale of classifier-free guidance while training; the model's own if None."""
         timesteps_per_update: PositiveInt | None = 4
         """How many random steps the gradient is taken at; None for all."""
         mode: Literal["standardised", "raw", "official", "exact"] | None = None
         """Weights of the steps; if None the default of the model: standardised unless it says otherwise."""
         confidence: Share = 0.8
+        """An expected target below it is no target."""
         image_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 8
+        """Of keeping what the original picture shows."""
         change_factor: Share = 0.2
+        """Share of that weight for a picture that is to change its class."""
         ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.996
+        """Of the running average of the weights, which is what is exported."""
         clip: Positive = 10
+        """The largest gradient norm that is let through unscaled."""
 
         @model_validator(mode="after")
         def _enough_noise(self) -> Self:

@@ -1,7 +1,8 @@
 """``fairbench show``: one method, model, suite or judge in full."""
 
 import inspect
-from typing import Annotated, Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
@@ -55,7 +56,7 @@ def _method(name: str) -> dict[str, Any]:
         {
             "option": key,
             "default": field.get_default(call_default_factory=True),
-            "type": inspect.formatannotation(field.annotation),
+            "type": _spelled(field.annotation),
             "meaning": field.description or "",
         }
         for key, field in method.Config.model_fields.items()
@@ -67,6 +68,18 @@ def _method(name: str) -> dict[str, Any]:
         "description": inspect.cleandoc(method.__doc__ or ""),
         "options": options,
     }
+
+
+def _spelled(annotation: Any) -> str:
+    """Write a type as a user types its values: ``int | none``, ``raw | official``."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _spelled(parts[0])
+    if origin is Literal:
+        return " | ".join(map(str, parts))
+    if origin in (Union, UnionType):
+        return " | ".join(_spelled(part) for part in parts)
+    return "none" if annotation is NoneType else getattr(annotation, "__name__", str(annotation))
 
 
 def _suite(name: str) -> dict[str, Any]:
@@ -87,4 +100,5 @@ def _model(name: str) -> dict[str, Any]:
     from fairbench.models.loading import load_model
 
     model = load_model(name)
-    return {"kind": "model", "name": name, "description": inspect.getdoc(type(model)) or ""}
+    defaults = model.defaults.model_dump() if hasattr(model, "defaults") else {}
+    return {"kind": "model", "name": name, **defaults, "description": inspect.getdoc(type(model)) or ""}
