@@ -39,7 +39,7 @@ class BiasedDFT:
 
         model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-        updates: PositiveInt = 120
+        updates: PositiveInt = 130
         learning_rate: Positive = 2e-3
         """Of AdamW."""
         rank: PositiveInt = 32
