@@ -121,6 +121,15 @@ def test_a_finished_run_is_not_run_again(done, built, monkeypatch):
     assert before == {path: path.stat().st_mtime_ns for path in done[0].rglob("*")}
 
 
+def rounded(value):
+    """Allow for how threads share a sum: the images are the same bits, the features not always."""
+    if isinstance(value, dict):
+        return {key: rounded(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [rounded(entry) for entry in value]
+    return pytest.approx(value, rel=1e-4, abs=1e-5) if isinstance(value, float) else value
+
+
 def interrupt_at(stage, count):
     def progress(name, now, total):
         if (name, now) == (stage, count):
@@ -141,7 +150,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(done, small, tmp_path, mon
     metrics = run(small.config(), tmp_path / "run")
     assert all(path.stat().st_mtime_ns == time for path, time in made.items())
     assert pictures(tmp_path / "run") == pictures(done[0])
-    assert metrics == done[1]
+    assert metrics == rounded(done[1])
     assert list(pd.read_parquet(tmp_path / "run" / "training.parquet")["update"]) == [1, 2, 3]
 
 
@@ -168,13 +177,14 @@ def test_a_full_disk_stops_the_run_which_goes_on_after_space_is_made(done, small
         run(small.config(), tmp_path / "run")
     assert is_full_disk(caught.value)
     monkeypatch.setattr(Image.Image, "save", real)
-    assert run(small.config(), tmp_path / "run") == done[1]
+    assert run(small.config(), tmp_path / "run") == rounded(done[1])
 
 
 def test_fresh_begins_anew(small, tmp_path):
     run(small.config(method="original"), tmp_path / "run")
     metrics = run(small.config(method="original", seed=1), tmp_path / "run", fresh=True)
-    assert metrics == run(small.config(method="original", seed=1), tmp_path / "other")
+    other = run(small.config(method="original", seed=1), tmp_path / "other")
+    assert metrics == rounded(other)
     assert pictures(tmp_path / "run") == pictures(tmp_path / "other")
 
 
