@@ -39,7 +39,7 @@ class BiasedDFT:
 
         model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-        updates: PositiveInt = 130
+        updates: PositiveInt = 100
         learning_rate: Positive = 2e-3
         """Of AdamW."""
         rank: PositiveInt = 32
