@@ -51,6 +51,7 @@ PLANS = {
     "portraits-train": Plan(600, 2e-3, seed=41),
     "portraits-eval-a": Plan(600, 2e-3, seed=42),
     "portraits-eval-b": Plan(600, 2e-3, seed=43),
+    "portraits-eval-c": Plan(600, 2e-3, seed=44),
     "ssl-train": Plan(250, 1e-3, seed=51),
     "ssl-eval": Plan(250, 1e-3, seed=52),
 }
@@ -61,10 +62,12 @@ CONVNEXT = (
     {"depths": [1, 1, 2, 1], "dims": [16, 32, 64, 128], "patch_size": 2, "conv_mlp": True},
 )
 REGNET = ("regnety_002", {"depth": 6, "w0": 16, "wa": 30.0, "wm": 2.3, "group_size": 8})
+DENSENET = ("densenet121", {"growth_rate": 16, "block_config": [2, 3, 4, 3]})
 BACKBONES = {
     "portraits-train": RESNET,
     "portraits-eval-a": CONVNEXT,
     "portraits-eval-b": REGNET,
+    "portraits-eval-c": DENSENET,
     "ssl-train": RESNET,
     "ssl-eval": CONVNEXT,
 }
@@ -216,7 +219,7 @@ class Build:
     def run(self) -> None:
         """Run every stage that is not done yet."""
         self.clip("clip-train")
-        for name in ("portraits-train", "portraits-eval-a", "portraits-eval-b"):
+        for name in ("portraits-train", "portraits-eval-a", "portraits-eval-b", "portraits-eval-c"):
             self.judge(name)
         self.pipeline()
         self.clip("clip-eval")
