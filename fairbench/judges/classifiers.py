@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 Published = dict[str, Any]
-"""What the files beside the weights say: outputs, architecture, image_size, mean, std."""
+"""What the files beside the weights say: outputs, architecture, kwargs, image_size, mean, std."""
 
 
 class Normalise(nn.Module):
@@ -34,6 +34,7 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, images: "Tensor") -> "Tensor":
+        """Return the same shape."""
         return (images - self.mean) / self.std
 
 
@@ -70,8 +71,8 @@ def load_classifier(network: Classifier, directory: Path) -> ClassifierReader:
     Raises
     ------
     UserError
-        A file is damaged or missing, the library cannot build the network, something it needs is stated nowhere,
-        or label map and outputs do not fit.
+        A file is damaged or missing, the library cannot build the network, something it needs is stated
+        nowhere, or label map and outputs do not fit.
     """
     where = str(directory)
     if network.kind == "transformers":
@@ -89,7 +90,7 @@ def load_classifier(network: Classifier, directory: Path) -> ClassifierReader:
     outputs = tuple(stated["outputs"])
     members = label_map(network, outputs, where)
     if module is None:
-        module = _untrained(network.kind, stated["architecture"], len(outputs), where)
+        module = _untrained(network.kind, stated, len(outputs), where)
         load_weights(module, directory)
     elif published["count"] != len(outputs):
         raise UserError(f"{where}: has {published['count']} outputs, but {len(outputs)} are named")
@@ -122,7 +123,8 @@ def label_map(network: Classifier, outputs: tuple[str, ...], where: str) -> dict
     left = [name for name in outputs if name not in used and name not in unused]
     if left and network.unused != "rest":
         raise UserError(
-            f"{where}: no class uses the outputs {', '.join(left)}: add them to a class, or list them under unused"
+            f"{where}: no class uses the outputs {', '.join(left)}: "
+            "add them to a class, or list them under unused"
         )
     return {
         attribute: [[outputs.index(name) for name in names] for names in classes.values()]
@@ -130,9 +132,10 @@ def label_map(network: Classifier, outputs: tuple[str, ...], where: str) -> dict
     }
 
 
-def _untrained(kind: str, architecture: str, classes: int, where: str) -> nn.Module:
+def _untrained(kind: str, stated: Published, classes: int, where: str) -> nn.Module:
+    architecture = stated["architecture"]
     if kind == "timm":
-        return backbone(architecture, {}, where, classes)
+        return backbone(architecture, stated.get("kwargs", {}), where, classes)
     from torchvision import models
 
     if architecture not in (known := models.list_models(module=models)):
@@ -147,6 +150,11 @@ def _timm_config(directory: Path) -> Published:
     found = {
         "outputs": config.get("label_names"),
         "architecture": config.get("architecture"),
+        "kwargs": {
+            key: value
+            for key, value in (config.get("model_args") or {}).items()
+            if key not in ("in_chans", "num_classes")
+        },
         "image_size": (seen.get("input_size") or [None])[-1],
         "mean": seen.get("mean"),
         "std": seen.get("std"),

@@ -41,8 +41,8 @@ class ComposedNetwork(nn.Module):
     enlarge
         Side of the square crop, in longer sides of the box.
     readers
-        Modules with ``image_size``; one that is ``tight`` sees the box as it is. Each maps crops to attribute ->
-        N x K logits, and may say under "readable" how much of a face it is to it, from 0 to 1.
+        Modules with ``image_size``; one that is ``tight`` sees the box as it is. Each maps crops to attribute
+        -> N x K logits, and may say under "readable" how much of a face it is to it, from 0 to 1.
     """
 
     def __init__(self, faces: FaceDetector, enlarge: float, readers: Sequence[nn.Module]) -> None:

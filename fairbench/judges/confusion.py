@@ -35,7 +35,7 @@ def confusion_counts(judgement: "Judgement", labels: "Mapping[str, Tensor]") -> 
     judgement
         Of N images.
     labels
-        Attribute -> N class numbers, -1 where the class is not known; names that were not judged are passed over.
+        Attribute -> N class numbers, -1 where the class is not known; what was not judged is passed over.
     """
     import numpy as np
 

@@ -26,7 +26,7 @@ class FaceDetector(Protocol):
     """Images to faces."""
 
     def __call__(self, images: "Tensor") -> "tuple[Tensor, Tensor]":
-        """Return N boxes (left, top, right, bottom in pixels) and N scores in [0, 1]; 0 where there is none."""
+        """Return N x 4 boxes (left, top, right, bottom in pixels) and N scores in [0, 1], 0 for no face."""
 
 
 def whole_image(images: "Tensor") -> "tuple[Tensor, Tensor]":
@@ -37,7 +37,7 @@ def whole_image(images: "Tensor") -> "tuple[Tensor, Tensor]":
 
 @dataclass(frozen=True)
 class LargestFace:
-    """The face with the largest visible area, as arXiv 2311.07604 counts; the whole image where there is none.
+    """The face with the largest visible area, as in arXiv 2311.07604; the whole image where there is none.
 
     Parameters
     ----------

@@ -43,8 +43,8 @@ class Judge:
     description
         What ``judge.json`` or the judge file says.
     network
-        From N x 3 x H x W images to attribute -> N x K logits and "face" -> N logits; frozen and in evaluation
-        mode where the judge was loaded.
+        From N x 3 x H x W images to attribute -> N x K logits and "face" -> N logits; frozen and in
+        evaluation mode where the judge was loaded.
     sha256
         Of description and weights together; empty for a judge that is not on disk.
     weights

@@ -56,8 +56,8 @@ class WholeImage(_Strict):
 class Detector(_Strict):
     """A face detector in an ONNX file; a score below ``threshold`` is no face.
 
-    ``source`` is the folder of the file, or ``org/name@commit`` on the Hub. The crop is a square of ``enlarge``
-    times the longer side of the box (1.5 in arXiv 2311.07604).
+    ``source`` is the folder of the file, or ``org/name@commit`` on the Hub. The crop is a square of
+    ``enlarge`` times the longer side of the box (1.5 in arXiv 2311.07604).
     """
 
     kind: Literal["yunet", "insightface"]
@@ -72,8 +72,8 @@ class Detector(_Strict):
 class Classifier(_Strict):
     """An image classifier whose outputs are merged into classes: attribute -> class -> names of outputs.
 
-    A class gets the summed probability of its outputs, within all outputs that the attribute uses. What is not
-    given is read from the files beside the weights, where the library keeps it.
+    A class gets the summed probability of its outputs, within all outputs that the attribute uses. What is
+    not given is read from the files beside the weights, where the library keeps it.
     """
 
     kind: Literal["transformers", "timm", "torchvision"]

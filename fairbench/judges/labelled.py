@@ -1,4 +1,4 @@
-"""Labelled images to hold a judge against: a folder per class, or a CSV with a path and labels in each row."""
+"""Labelled images to hold a judge against: a folder per class, or a CSV of paths and labels."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -29,8 +29,8 @@ def read_labelled(place: Path, attributes: Mapping[str, tuple[str, ...]]) -> Lab
     Parameters
     ----------
     place
-        A folder with one folder per class, such as ``female/`` and ``male/``; or a CSV with the column ``path``
-        (seen from the CSV's folder) and one column per attribute, empty where the class is not known.
+        A folder with one folder per class, such as ``female/`` and ``male/``; or a CSV with the column
+        ``path`` (seen from the CSV's folder) and one per attribute, empty where the class is not known.
     attributes
         What the judge reads: attribute -> labels.
 
@@ -107,7 +107,7 @@ def _number(text: str | None, attribute: str, labels: tuple[str, ...], where: st
 
 
 def batches(labelled: Labelled) -> "Iterator[tuple[Tensor, dict[str, Tensor]]]":
-    """Yield images of one size, N x 3 x H x W in [0, 1], with their labels, in order; sizes may change between."""
+    """Yield N x 3 x H x W images in [0, 1] with their labels, in order; each batch has a size of its own."""
     import torch
 
     waiting: list[Tensor] = []
@@ -148,8 +148,10 @@ def read_image(path: Path) -> "Tensor":
                 return grey.expand(3, *grey.shape)
             if image.has_transparency_data:
                 picture = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            pixels = np.array(image.convert("RGB"))
+                white = Image.new("RGBA", picture.size, "white")
+                pixels = np.array(Image.alpha_composite(white, picture).convert("RGB"))
+            else:
+                pixels = np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as a picture: {' '.join(str(error).split())}") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255

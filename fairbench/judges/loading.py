@@ -1,4 +1,4 @@
-"""Judges on disk: a directory with ``judge.json`` and ``model.safetensors``, or a YAML file that names others."""
+"""Judges on disk: a directory with ``judge.json`` and ``model.safetensors``, or a judge file (YAML)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,7 +63,7 @@ def save_judge(
 
 
 def load_judge(name: str | Path) -> Judge:
-    """Load a packaged judge by its name, another from its directory or its judge file; frozen, in evaluation mode.
+    """Load a packaged judge by its name, another from its directory or judge file; frozen, for evaluation.
 
     Raises
     ------

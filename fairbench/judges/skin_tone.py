@@ -23,7 +23,7 @@ CHROMA = (3.0, 60.0)
 LEAST_SHARE = 0.1
 """A face with less skin-coloured pixels has no readable tone: a greyscale photograph, a mask."""
 SPREAD = 5.0
-"""CIELAB units of the Gaussian around a reading: how soft the probabilities are, never which tone is nearest."""
+"""CIELAB units of the Gaussian around a reading: how soft probabilities are, never which tone is nearest."""
 
 _TO_XYZ = (
     (0.4124564, 0.3575761, 0.1804375),
@@ -57,7 +57,7 @@ def monk_lab() -> "Tensor":
 
 
 def typology_angle(lab: "Tensor") -> "Tensor":
-    """Individual typology angle ``ITA = atan((L* - 50) / b*)`` in degrees of N x 3 colours; light skin is high.
+    """Individual typology angle ``ITA = atan((L* - 50) / b*)`` in degrees of N x 3 colours, high for light.
 
     References
     ----------
@@ -69,9 +69,10 @@ def typology_angle(lab: "Tensor") -> "Tensor":
 def skin_colour(faces: "Tensor") -> "tuple[Tensor, Tensor]":
     """Return the colour of the skin in N face crops, N x 3 in CIELAB, and the share of skin-coloured pixels.
 
-    Of the pixels in the ellipse that fills the crop, those with the hue and the chroma of skin count; of these,
-    the half between the quartiles of lightness, which leaves out highlights, shadows and most hair. The colour is
-    their mean: as robust as a median against a quarter of outliers, and with a gradient to every pixel of it.
+    Of the pixels in the ellipse that fills the crop, those with the hue and the chroma of skin count; of
+    these, the half between the quartiles of lightness, which leaves out highlights, shadows and most hair.
+    The colour is their mean, which withstands a quarter of outliers on either side, and unlike a median has a
+    gradient to all of its pixels.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def skin_colour(faces: "Tensor") -> "tuple[Tensor, Tensor]":
         N x 3 x H x W in [0, 1], each filled by one face.
     """
     lab = srgb_to_lab(faces.float()).flatten(2)
-    inside = _ellipse(*faces.shape[-2:], faces.device)
+    inside = _ellipse(faces.shape[2], faces.shape[3], faces.device)
     lightness, a, b = lab.detach().unbind(1)
     hue, chroma = torch.rad2deg(torch.atan2(b, a)), torch.hypot(a, b)
     skin = inside & (hue > HUE[0]) & (hue < HUE[1]) & (chroma > CHROMA[0]) & (chroma < CHROMA[1])

@@ -37,7 +37,7 @@ class ZeroShotReader(nn.Module):
             self.register_buffer(f"of_{name}", rows)
 
     def forward(self, faces: "Tensor") -> "dict[str, Tensor]":
-        r"""Return attribute -> N x K logits :math:`\tau \cos(f(x), t_k)`, with the temperature of the CLIP."""
+        r"""Return attribute -> N x K logits :math:`s \cos(f(x), t_k)`, with the scale of the CLIP."""
         features = self.network.encode_image(self.normalise(faces), normalize=True)
         scaled = self.network.logit_scale.exp() * features
         return {name: scaled @ self.get_buffer(f"of_{name}").T for name in self.names}
