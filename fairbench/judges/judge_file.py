@@ -9,6 +9,13 @@ from fairbench.errors import unknown
 from fairbench.judges.description import Attribute, Label, Name
 
 
+def _some(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse none; pydantic's own ``min_length`` would also complain beside every faulty item."""
+    if not items:
+        raise ValueError("name at least one")
+    return items
+
+
 def _canonical(readings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Bring the classes of a known attribute into its order; refuse any others."""
     for name, classes in readings.items():
@@ -27,8 +34,8 @@ def _canonical(readings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
 Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Texts = Annotated[
     tuple[Text, ...],
-    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
-    Field(min_length=1),
+    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value]),
+    AfterValidator(_some),
 ]
 Readings = Annotated[
     dict[Attribute, Annotated[dict[Label, Texts], Field(min_length=2)]],
@@ -126,7 +133,7 @@ class JudgeFile(_Strict):
     schema_version: Literal[1] = 1
     name: Name
     faces: Annotated[WholeImage | Detector, Field(discriminator="kind")] = WholeImage()
-    networks: Annotated[tuple[Network, ...], Field(min_length=1), AfterValidator(_agreeing)]
+    networks: Annotated[tuple[Network, ...], AfterValidator(_some), AfterValidator(_agreeing)]
 
     @property
     def attributes(self) -> dict[str, tuple[str, ...]]:

@@ -108,5 +108,5 @@ def save_clip(directory: Path) -> CLIP:
 
 
 def write_judge(path: Path, *networks: dict[str, Any], **others: Any) -> Path:
-    path.write_text(yaml.safe_dump({"name": "mine", "networks": list(networks), **others}))
+    path.write_text(yaml.safe_dump({"name": "mine", "networks": list(networks), **others}, sort_keys=False))
     return path
