@@ -49,6 +49,11 @@ def confusion_counts(judgement: "Judgement", labels: "Mapping[str, Tensor]") -> 
     return counts
 
 
+def as_counts(counts: "Mapping[str, np.ndarray]") -> dict[str, Counts]:
+    """Return the matrices as they are described and stored."""
+    return {name: tuple(tuple(row) for row in matrix.tolist()) for name, matrix in counts.items()}
+
+
 def accuracy(counts: "np.ndarray") -> float | None:
     """Share of the counts on the diagonal; no value where nothing was counted."""
     return float(counts.trace() / counts.sum()) if counts.sum() else None
@@ -95,9 +100,7 @@ def write_confusion(name: str | Path, judge: "Judge", counts: "Mapping[str, np.n
 
     Other attributes keep the counts they have.
     """
-    merged = judge.confusion | {
-        attribute: tuple(tuple(row) for row in matrix.tolist()) for attribute, matrix in counts.items()
-    }
+    merged = judge.confusion | as_counts(counts)
     if Path(name).suffix in (".yaml", ".yml"):
         path = side_file(Path(name))
         atomic_write_json(path, {"schema_version": 1, "judge": judge.sha256, "confusion": merged})

@@ -1,6 +1,7 @@
 """Labelled images to hold a judge against: a folder per class, or a CSV of paths and labels."""
 
 import csv
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,19 +140,15 @@ def read_image(path: Path) -> "Tensor":
     import torch
     from PIL import Image
 
+    dangers = Image.DecompressionBombWarning, Image.DecompressionBombError
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):
-                raise UserError(f"{path}: {image.width} x {image.height} pixels are too many: scale it down")
+        with warnings.catch_warnings(action="error", category=dangers[0]), Image.open(path) as image:
             if image.mode.startswith("I;16"):
                 grey = torch.from_numpy(np.asarray(image).astype(np.float32) / 65535)
                 return grey.expand(3, *grey.shape)
-            if image.has_transparency_data:
-                picture = image.convert("RGBA")
-                white = Image.new("RGBA", picture.size, "white")
-                pixels = np.array(Image.alpha_composite(white, picture).convert("RGB"))
-            else:
-                pixels = np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            picture = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    except (OSError, SyntaxError, ValueError, *dangers) as error:
         raise UserError(f"{path}: cannot be read as a picture: {' '.join(str(error).split())}") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    if picture.mode == "RGBA":
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairbench.judges.confusion import DESCRIPTION
+from fairbench.judges.confusion import DESCRIPTION, as_counts
 from fairbench.judges.description import JudgeDescription
 from fairbench.judges.judge import Judge
 from fairbench.networks import (
@@ -54,10 +54,7 @@ def save_judge(
     """
     if not isinstance(judge.description, JudgeDescription):
         raise TypeError(f"judge {judge.name} is put together by a judge file; it has no weights of its own")
-    found = {
-        "measured": measured,
-        "confusion": {name: counts.tolist() for name, counts in (confusion or {}).items()},
-    }
+    found = {"measured": measured, "confusion": as_counts(confusion or {})}
     description = judge.description.model_copy(update=found)
     save_network(judge.network, description, Path(directory), DESCRIPTION)
 
