@@ -31,8 +31,12 @@ class FaceDetector(Protocol):
 
 def whole_image(images: "Tensor") -> "tuple[Tensor, Tensor]":
     """Take every image for a face that fills it."""
+    import torch
+
     height, width = images.shape[-2:]
-    return images.new_tensor([0, 0, width, height]).expand(len(images), 4), images.new_ones(len(images))
+    # single precision whatever the images have: halves cannot count all pixels
+    box = torch.tensor([0.0, 0, width, height], device=images.device)
+    return box.expand(len(images), 4), torch.ones(len(images), device=images.device)
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,11 @@ class LargestFace:
     def __call__(self, images: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return boxes and scores; without gradients, as a box has none."""
         import numpy as np
+        import torch
 
         pixels = images.detach().clamp(0, 1).mul(255).round().byte().flip(1).permute(0, 2, 3, 1).cpu().numpy()
         found = np.array([self._largest(np.ascontiguousarray(picture)) for picture in pixels])
-        faces = images.new_tensor(found.reshape(len(images), 5))
+        faces = torch.tensor(found.reshape(len(images), 5), dtype=torch.float32, device=images.device)
         return faces[:, :4], faces[:, 4].clamp(0, 1)
 
     def _largest(self, picture: "np.ndarray") -> "np.ndarray":

@@ -96,7 +96,9 @@ def load_model(name: str, **options: Any) -> Any:
             ) from error
         return _call(name, factory, options)
     if match := re.fullmatch(r"([\w.-]+/[\w.-]+)@([\w./-]+)", name):
-        return _call(name, open_directory, options, directory=download(*match.groups(), HUB_FILES), name=name)
+        return _call(
+            name, open_directory, options, directory=download(match[1], match[2], HUB_FILES), name=name
+        )
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         raise UserError(f"no directory {name!r}; a Hub model needs a revision: {name}@<commit or tag>")
     raise UserError(f"{unknown('model', name, list_models())}, or a directory, or org/name@revision")

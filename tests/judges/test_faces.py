@@ -73,6 +73,13 @@ def test_without_a_face_the_score_is_zero_and_the_box_is_the_image():
     assert boxes.tolist() == [[0, 0, 16, 8]] * 2 and scores.tolist() == [0, 0]
 
 
+def test_boxes_are_exact_for_images_in_half_precision():
+    found = np.array([[301.0, 257, 411, 389, 0.8]])
+    images = torch.zeros(1, 3, 515, 517, dtype=torch.bfloat16)
+    assert whole_image(images)[0].tolist() == [[0, 0, 517, 515]]
+    assert LargestFace(lambda picture: found)(images)[0].tolist() == [[301, 257, 411, 389]]
+
+
 def test_no_images_have_no_faces():
     boxes, scores = LargestFace(lambda picture: np.empty((0, 5)))(torch.zeros(0, 3, 8, 8))
     assert boxes.shape == (0, 4) and scores.shape == (0,)

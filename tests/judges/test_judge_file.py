@@ -224,6 +224,20 @@ def test_networks_see_the_crop_of_the_face_and_nothing_else(folder, vit, images,
     assert touched[:24, :24].all() and not touched[25:].any() and not touched[:, 25:].any()
 
 
+def test_a_network_on_the_hub_is_fetched_at_its_commit_and_nothing_else_of_it(copy, monkeypatch):
+    asked = []
+
+    def fetch(repository, revision, allow_patterns):
+        asked.append((repository, revision, sorted(allow_patterns)))
+        return str(copy / "vit")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    commit = "0123456789abcdef" * 2 + "01234567"
+    load_judge(write_judge(copy / "mine.yaml", {**VIT, "source": f"their-org/their.net@{commit}"}))
+    files = ["config.json", "model.safetensors", "preprocessor_config.json"]
+    assert asked == [("their-org/their.net", commit, files)]
+
+
 def test_the_sha256_covers_the_judge_file_the_detector_and_every_file_of_a_network(copy, detector):
     path = write_judge(copy / "mine.yaml", VIT, faces=faces(copy))
     first = load_judge(path)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairbench.alignment import expected_targets
 from fairbench.attributes import SCALES, AttributeSpace, TargetDistribution
@@ -18,6 +19,16 @@ from fairbench.judges.skin_tone import (
 )
 from fairbench.metrics.summary import summarise
 from fairbench.portraits.renderer import PortraitsRenderer
+
+
+class Counter(TorchDispatchMode):
+    """Counts the operations of torch."""
+
+    number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += 1
+        return function(*args, **(kwargs or {}))
 
 
 def swatch(tone: int, size: int = 32) -> torch.Tensor:
@@ -80,6 +91,25 @@ def test_skin_coloured_walls_around_the_face_do_not_count():
     face = swatch(0, 64)
     face[:, :8, :8] = face[:, -8:, -8:] = swatch(8)[:, :8, :8]
     assert torch.allclose(skin_colour(face[None])[0][0], monk_lab()[0], atol=1e-3)
+
+
+def test_m2_pixels_that_are_no_skin_neither_dilute_the_reading_nor_cost_a_loop():
+    face = swatch(7, 64)
+    face[:, :, ::2] = torch.tensor([0.1, 0.3, 0.9]).view(3, 1, 1)
+    # the museum's formula: nearest tone of each pixel by L1, "unknown" left in the denominator
+    nearest = (
+        (face.flatten(1).T[:, None] - torch.tensor([list(bytes.fromhex(t)) for t in MONK]) / 255).abs().sum(2)
+    )
+    known = (nearest.argmin(1) == 7) & (nearest.min(1).values < 0.2)
+    assert known.float().mean() == 0.5
+    assert SkinToneReader()(face[None])["skin_tone"].softmax(1)[0, 7] > 0.9
+
+    def operations(count, size):
+        with Counter() as counter:
+            SkinToneReader()(torch.rand(count, 3, size, size))
+        return counter.number
+
+    assert operations(50, 64) == operations(2, 16)
 
 
 @pytest.mark.parametrize("grey", [0.0, 0.2, 0.5, 1.0])
