@@ -8,6 +8,7 @@ import typer
 
 from fairbench.cli.output import print_json, print_table
 from fairbench.errors import unknown
+from fairbench.storage import read_yaml
 
 
 def show(
@@ -44,7 +45,7 @@ def _find(name: str) -> dict[str, Any]:
         if name in names:
             return describe(name)
     if name.endswith((".yaml", ".yml")):
-        return _suite(name)
+        return _judge(name) if "networks" in read_yaml(name) else _suite(name)
     raise unknown("method, model, suite or judge", name, [known for names, _ in kinds for known in names])
 
 
@@ -93,7 +94,13 @@ def _judge(name: str) -> dict[str, Any]:
     from fairbench.judges import load_judge
 
     judge = load_judge(name)
-    return {"kind": "judge", "name": judge.name, "sha256": judge.sha256, "attributes": judge.attributes}
+    return {
+        "kind": "judge",
+        "name": judge.name,
+        "sha256": judge.sha256,
+        "attributes": judge.attributes,
+        "confusion": judge.confusion,
+    }
 
 
 def _model(name: str) -> dict[str, Any]:
