@@ -18,17 +18,20 @@ from fairbench.errors import unknown
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Embeddings of N prompts and, N times, of the empty prompt; both N x L x D."""
+    """Embeddings of N prompts and, N times, of the empty prompt, both N x L x D, and of further branches."""
 
     conditional: Tensor
     unconditional: Tensor
+    branches: tuple[Tensor, ...] = ()
+    """N x L x D each: what `Hooks.branches` asked for."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where the sampler stands: which step, timestep and input scale, and the seeds of the N rows."""
+    """Where the sampler stands: which step of how many, its timestep and input scale; the seeds of N rows."""
 
     index: int
+    total: int
     timestep: Tensor
     scale: float
     seeds: tuple[int, ...]
@@ -44,22 +47,26 @@ class Hooks:
         ``rewrite(prompts, seeds) -> prompts``: the prompt texts of N images.
     embed
         ``embed(conditioning) -> conditioning``: the prompt embeddings.
+    branches
+        ``branches(prompts, seeds) -> B lists of N prompts``: prompts beside the image's own, whose noise is
+        predicted in the same pass, for ``combine``. Each costs one more U-Net row per image.
     modules
         U-Net module name, such as ``"mid_block"`` -> ``hook(output, step) -> output``. The output has
-        2N rows, the unconditional ones first.
+        (2 + B)N rows: unconditional, conditional, then branch after branch.
     combine
-        ``combine(unconditional, conditional, guidance, step, latents) -> noise``: how two noise predictions
-        become one; classifier-free guidance if not given.
+        ``combine(unconditional, conditional, guidance, step, latents, *branches) -> noise``: how the noise
+        predictions become one; classifier-free guidance if not given.
     """
 
     rewrite: Callable[[Sequence[str], Sequence[int]], Sequence[str]] | None = None
     embed: Callable[[Conditioning], Conditioning] | None = None
+    branches: Callable[[Sequence[str], Sequence[int]], Sequence[Sequence[str]]] | None = None
     modules: Mapping[str, Callable[[Tensor, Step | None], Tensor]] = field(default_factory=dict)
-    combine: Callable[[Tensor, Tensor, float, Step | None, Tensor], Tensor] | None = None
+    combine: Callable[..., Tensor] | None = None
 
 
 def classifier_free_guidance(
-    unconditional: Tensor, conditional: Tensor, guidance: float, step: Step | None, latents: Tensor
+    unconditional: Tensor, conditional: Tensor, guidance: float, *_: object
 ) -> Tensor:
     r"""Return :math:`\epsilon_\emptyset + s\,(\epsilon_c - \epsilon_\emptyset)`, the ordinary combiner."""
     return unconditional + guidance * (conditional - unconditional)

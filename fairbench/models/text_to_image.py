@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -99,9 +99,12 @@ class TextToImage:
         self, prompts: Sequence[str], seeds: Sequence[int], hooks: Hooks = NO_HOOKS
     ) -> Conditioning:
         """Return the conditioning of N images: rewrite the prompts, encode them, change the embeddings."""
+        branches = hooks.branches(prompts, seeds) if hooks.branches else ()
         if hooks.rewrite:
             prompts = hooks.rewrite(prompts, seeds)
         conditioning = self.encode(prompts)
+        further = tuple(self.encode(texts).conditional for texts in branches)
+        conditioning = replace(conditioning, branches=further)
         return hooks.embed(conditioning) if hooks.embed else conditioning
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
@@ -145,7 +148,7 @@ class TextToImage:
         for index, timestep in enumerate(scheduler.timesteps):
             # the scaling is linear, so one number tells it, and a later visitor of this step can repeat it
             scale = float(scheduler.scale_model_input(torch.ones(()), timestep))
-            step = Step(index, timestep, scale, tuple(seeds))
+            step = Step(index, len(scheduler.timesteps), timestep, scale, tuple(seeds))
             if keep:
                 kept.append(latents)
             scales.append(scale)
@@ -168,7 +171,7 @@ class TextToImage:
         scale: float | Tensor = 1.0,
         step: Step | None = None,
     ) -> Tensor:
-        """Return the guided noise prediction, N x C x h x w, from one U-Net pass over 2N rows.
+        """Return the guided noise prediction, N x C x h x w, from one U-Net pass over (2 + branches) N rows.
 
         Parameters
         ----------
@@ -186,22 +189,23 @@ class TextToImage:
         step
             Handed on to the hooks.
         """
-        pairs = 1 if guidance == 1 and not (hooks.modules or hooks.combine) else 2
-        embeddings = (conditioning.unconditional, conditioning.conditional)[-pairs:]
+        embeddings = (conditioning.unconditional, conditioning.conditional, *conditioning.branches)
+        if guidance == 1 and not (hooks.modules or hooks.combine):
+            embeddings = (conditioning.conditional,)
         scale = torch.as_tensor(scale, dtype=latents.dtype, device=latents.device).reshape(-1, 1, 1, 1)
         timestep = timestep.to(latents.device).expand(len(latents))
         with attached(self.pipeline.unet, hooks, step), self._autocast():
             noise = self.pipeline.unet(
-                (latents * scale).repeat(pairs, 1, 1, 1),
-                timestep.repeat(pairs),
+                (latents * scale).repeat(len(embeddings), 1, 1, 1),
+                timestep.repeat(len(embeddings)),
                 torch.cat(embeddings),
                 return_dict=False,
             )[0].float()
-        if pairs == 1:
+        if len(embeddings) == 1:
             return noise
-        unconditional, conditional = noise.chunk(2)
+        unconditional, conditional, *branches = noise.chunk(len(embeddings))
         return (hooks.combine or classifier_free_guidance)(
-            unconditional, conditional, guidance, step, latents
+            unconditional, conditional, guidance, step, latents, *branches
         )
 
     def decode(self, latents: Tensor) -> Tensor:
