@@ -51,6 +51,8 @@ class Training:
         Of AdamW, and of `RunningAverage`.
     clip : float
         The largest norm of the whole gradient that is let through unscaled.
+    weight_decay : float
+        Of AdamW.
     """
 
     def __init__(
@@ -62,12 +64,15 @@ class Training:
         learning_rate: float,
         ema_decay: float,
         clip: float,
+        weight_decay: float = 0.01,
     ) -> None:
         self.average = RunningAverage(parameters, ema_decay)
         self.progress = Progress()
         self._parameters, self._clip = dict(parameters), clip
         self._identity = sha256_of(json.dumps(settings, sort_keys=True).encode())
-        self._optimiser = torch.optim.AdamW(self._parameters.values(), lr=learning_rate)
+        self._optimiser = torch.optim.AdamW(
+            self._parameters.values(), lr=learning_rate, weight_decay=weight_decay
+        )
         self._path = directory / STATE
         if self._path.exists():
             self._load()
