@@ -21,11 +21,11 @@ PERSON = "a photo of the face of a person"
 
 
 class ConceptAlgebra:
-    r"""Replace, in every noise prediction, the component along the attribute by that of a reference prompt.
+    r"""Replace, in every noise prediction, the component along the attribute by that of another prompt.
 
-    With :math:`\epsilon_k` the prediction for "the face of a {class k} person", :math:`Q` an orthonormal basis
-    of the leading directions of the centred :math:`\epsilon_1 \dots \epsilon_K`, and :math:`\epsilon_z` that of
-    the reference, per image and step:
+    With :math:`\epsilon_k` the prediction for "the face of a {class k} person", :math:`Q` an orthonormal
+    basis of the leading directions of the centred :math:`\epsilon_1 \dots \epsilon_K`, and
+    :math:`\epsilon_z` that of the reference, per image and step:
 
     .. math:: \epsilon_p \gets \epsilon_p + \gamma\, Q Q^T (\epsilon_z - \epsilon_p)
 

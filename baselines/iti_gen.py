@@ -23,7 +23,8 @@ from fairbench.finetuning.engine import Training
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks
 from fairbench.models.text_to_image import TextToImage
-from fairbench.models.tokens import further_words
+from fairbench.models.tokens import end_rows
+from fairbench.models.vocabulary import further_words
 from fairbench.seeding import image_seed
 
 PROBE = "a photo of a person"
@@ -35,7 +36,8 @@ class ItiGen:
     A word is q token embeddings, with several attributes the sum of those of its classes. With :math:`f` and
     :math:`g` CLIP's image and text features, :math:`T` a prompt and :math:`P_k` the same with word k,
 
-    .. math:: L = \operatorname{mean}_{i<j} \big[ 1 - \cos(\bar f_i - \bar f_j,\; \bar g(P_i) - \bar g(P_j)) \big]
+    .. math:: L = \operatorname{mean}_{i<j}
+              \big[ 1 - \cos(\bar f_i - \bar f_j,\; \bar g(P_i) - \bar g(P_j)) \big]
               + \operatorname{mean}_k \max\big(0,\; \lambda - \cos(g(P_k), g(T))\big),
 
     the means :math:`\bar f_k` over reference pictures of class k, the pairs within each attribute.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,14 @@ class Conditioning:
     unconditional: Tensor
     branches: tuple[Tensor, ...] = ()
     """N x L x D each: what `Hooks.branches` asked for."""
+    later: tuple[float, Tensor] | None = None
+    """A share of the steps, and what takes the place of ``conditional`` when they are done."""
+
+    def at(self, index: int, total: int) -> Conditioning:
+        """Return what holds in step ``index`` of ``total``."""
+        if self.later is None or index < round(self.later[0] * total):
+            return self
+        return replace(self, conditional=self.later[1])
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Hooks:
     rewrite
         ``rewrite(prompts, seeds) -> prompts``: the prompt texts of N images.
     embed
-        ``embed(conditioning) -> conditioning``: the prompt embeddings.
+        ``embed(conditioning, prompts, seeds) -> conditioning``: the embeddings of the (rewritten) prompts.
     branches
         ``branches(prompts, seeds) -> B lists of N prompts``: prompts beside the image's own, whose noise is
         predicted in the same pass, for ``combine``. Each costs one more U-Net row per image.
@@ -59,7 +67,7 @@ class Hooks:
     """
 
     rewrite: Callable[[Sequence[str], Sequence[int]], Sequence[str]] | None = None
-    embed: Callable[[Conditioning], Conditioning] | None = None
+    embed: Callable[[Conditioning, Sequence[str], Sequence[int]], Conditioning] | None = None
     branches: Callable[[Sequence[str], Sequence[int]], Sequence[Sequence[str]]] | None = None
     modules: Mapping[str, Callable[[Tensor, Step | None], Tensor]] = field(default_factory=dict)
     combine: Callable[..., Tensor] | None = None

@@ -81,19 +81,34 @@ class TextToImage:
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Return the embeddings of N prompts, padded to the length that the tokenizer takes.
 
-        Each distinct prompt is encoded once. Differentiable with respect to the text encoder.
+        Each distinct prompt is encoded once. Differentiable with respect to the text encoder. Raises like
+        `tokens`.
+        """
+        distinct = list(dict.fromkeys([*prompts, ""]))
+        with self._autocast():
+            embeddings = self.pipeline.text_encoder(self.tokens(distinct).to(self.device))[0]
+        index = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.device)
+        empty = embeddings[distinct.index("")]
+        return Conditioning(embeddings[index], empty.expand(len(prompts), *empty.shape))
+
+    def tokens(self, prompts: Sequence[str]) -> Tensor:
+        """Return the token numbers of N prompts, N x L, padded to the length that the tokenizer takes.
 
         Raises
         ------
         UserError
-            If a prompt has more tokens than the tokenizer takes: its end would be lost in silence.
+            If a prompt has more tokens than that: its end would be lost in silence.
         """
-        distinct = list(dict.fromkeys([*prompts, ""]))
-        with self._autocast():
-            embeddings = self.pipeline.text_encoder(self._tokens(distinct).to(self.device))[0]
-        index = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.device)
-        empty = embeddings[distinct.index("")]
-        return Conditioning(embeddings[index], empty.expand(len(prompts), *empty.shape))
+        tokenizer = self.pipeline.tokenizer
+        length = tokenizer.model_max_length
+        texts = [self.pipeline.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
+        rows = tokenizer(texts, padding="max_length", max_length=length, verbose=False).input_ids
+        for prompt, row in zip(texts, rows, strict=True):
+            if len(row) > length:
+                raise UserError(
+                    f"the prompt {prompt!r} has {len(row)} tokens and {self.name} takes {length}: shorten it"
+                )
+        return torch.tensor(rows)
 
     def condition(
         self, prompts: Sequence[str], seeds: Sequence[int], hooks: Hooks = NO_HOOKS
@@ -105,7 +120,7 @@ class TextToImage:
         conditioning = self.encode(prompts)
         further = tuple(self.encode(texts).conditional for texts in branches)
         conditioning = replace(conditioning, branches=further)
-        return hooks.embed(conditioning) if hooks.embed else conditioning
+        return hooks.embed(conditioning, prompts, seeds) if hooks.embed else conditioning
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """Return the unit starting noise of every seed, N x C x h x w, the first draw of its generator."""
@@ -152,9 +167,8 @@ class TextToImage:
             if keep:
                 kept.append(latents)
             scales.append(scale)
-            noise = self.predict_noise(
-                latents, timestep, conditioning, guidance, hooks, scale=scale, step=step
-            )
+            now = conditioning.at(step.index, step.total)
+            noise = self.predict_noise(latents, timestep, now, guidance, hooks, scale=scale, step=step)
             latents = scheduler.step(noise, timestep, latents, **extra, return_dict=False)[0]
             if progress:
                 progress(index + 1, len(scheduler.timesteps))
@@ -262,18 +276,6 @@ class TextToImage:
             if on_batch:
                 on_batch(min(rows.stop, len(seeds)), len(seeds))
         return torch.cat(batches)  # outside inference mode: an ordinary tensor, fit for training on
-
-    def _tokens(self, prompts: list[str]) -> Tensor:
-        tokenizer = self.pipeline.tokenizer
-        length = tokenizer.model_max_length
-        prompts = [self.pipeline.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
-        rows = tokenizer(prompts, padding="max_length", max_length=length, verbose=False).input_ids
-        for prompt, row in zip(prompts, rows, strict=True):
-            if len(row) > length:
-                raise UserError(
-                    f"the prompt {prompt!r} has {len(row)} tokens and {self.name} takes {length}: shorten it"
-                )
-        return torch.tensor(rows)
 
     def _draw(self, sources: list[torch.Generator]) -> Tensor:
         config = self.pipeline.unet.config

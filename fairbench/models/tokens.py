@@ -1,63 +1,42 @@
-"""Further words for a text encoder, each made of learned vectors; the model is as before afterwards.
+"""Where in a prompt's tokens things are, and whether a tokenizer knows a word at all."""
 
-A word of q vectors is q tokens, named as in a textual inversion: ``<word>``, ``<word>_1``, ``<word>_2`` ...
-"""
+from collections.abc import Iterable, Sequence
 
-from __future__ import annotations
+from torch import Tensor
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-
+from fairbench.errors import UserError
 from fairbench.models.text_to_image import TextToImage
 
 
-class _Extended(nn.Module):
-    """Looks the known tokens up in ``known``, and those after them in what ``vectors()`` returns."""
+def end_rows(model: TextToImage, prompts: Sequence[str]) -> Tensor:
+    """Return the position of the end token of N prompts, shape (N,).
 
-    def __init__(self, known: nn.Embedding, vectors: Callable[[], Tensor]) -> None:
-        super().__init__()
-        self.known, self.vectors = known, vectors
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        count = self.known.num_embeddings
-        found = self.known(tokens.clamp(max=count - 1))
-        further = self.vectors().to(found)[(tokens - count).clamp(min=0)]
-        return torch.where((tokens < count).unsqueeze(-1), found, further)
-
-
-@contextmanager
-def further_words(
-    model: TextToImage, words: Sequence[str], count: int, vectors: Callable[[], Tensor]
-) -> Iterator[None]:
-    """Let the prompts of ``model`` contain ``words`` for as long as the context lasts.
-
-    Parameters
-    ----------
-    model : TextToImage
-    words : W of them
-        None may be a token already.
-    count
-        How many vectors make a word.
-    vectors
-        Returns W * count x D vectors, word after word; called at every pass of the text encoder, and
-        gradients reach what it returns.
+    It is the first one: padding may use the same token.
     """
-    pipeline: Any = model.pipeline
-    tokenizer, known = pipeline.tokenizer, pipeline.text_encoder.get_input_embeddings()
-    extended = copy.deepcopy(tokenizer)
-    tokens = [f"{word}_{number}" if number else word for word in words for number in range(count)]
-    added = extended.add_tokens(tokens)
-    if added != len(tokens) or extended.convert_tokens_to_ids(tokens[0]) != known.num_embeddings:
-        raise RuntimeError("the tokenizer holds other words than the text encoder, or one of these already")
-    pipeline.tokenizer = extended
-    pipeline.text_encoder.set_input_embeddings(_Extended(known, vectors))
-    try:
-        yield
-    finally:
-        pipeline.tokenizer = tokenizer
-        pipeline.text_encoder.set_input_embeddings(known)
+    return (model.tokens(prompts) == model.pipeline.tokenizer.eos_token_id).int().argmax(1)
+
+
+def last_rows(model: TextToImage, prompts: Sequence[str], parts: Sequence[str]) -> Tensor:
+    """Return where the last token of ``part`` is in each prompt, shape (N,).
+
+    Raises
+    ------
+    UserError
+        A prompt does not contain its part.
+    """
+    beginnings = []
+    for prompt, part in zip(prompts, parts, strict=True):
+        at = prompt.find(part)
+        if at < 0:
+            raise UserError(f"the prompt {prompt!r} does not contain {part!r}, which is to be edited in it")
+        beginnings.append(prompt[: at + len(part)])
+    return end_rows(model, beginnings) - 1
+
+
+def check_words(model: TextToImage, words: Iterable[str]) -> None:
+    """Raise a ``UserError`` naming the first word that the tokenizer of ``model`` has no tokens for."""
+    tokenizer = model.pipeline.tokenizer
+    for word in words:
+        tokens = tokenizer(word, add_special_tokens=False).input_ids
+        if not tokens or tokenizer.unk_token_id in tokens:
+            raise UserError(f"the tokenizer of {model.name} lacks the word {word!r}: use another model")

@@ -55,7 +55,7 @@ class Nudge:
     @contextmanager
     def apply(self, intervention, model, draw):
         size = intervention.tensors["size"]
-        yield Hooks(embed=lambda c: Conditioning(c.conditional + size, c.unconditional))
+        yield Hooks(embed=lambda c, *_: Conditioning(c.conditional + size, c.unconditional))
 '''
 
 
