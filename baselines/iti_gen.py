@@ -163,11 +163,7 @@ def matching_clip(model: TextToImage, features: Sequence[ImageFeatures]) -> Imag
 
 def text_features(model: TextToImage, clip: ImageFeatures, prompts: Sequence[str]) -> Tensor:
     """Return CLIP's features of N prompts, N x D of length 1, as the model's own text encoder gives them."""
-    tokens = model.tokens(prompts)
-    end = (
-        (tokens == model.pipeline.tokenizer.eos_token_id).int().argmax(1)
-    )  # the first; padding may be the same
-    hidden = model.encode(prompts).conditional[torch.arange(len(end)), end]
+    hidden = model.encode(prompts).conditional[torch.arange(len(prompts)), end_rows(model, prompts)]
     projection: Any = clip.network.text_projection
     return F.normalize(hidden @ projection.to(hidden), dim=-1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from fairbench.models.text_to_image import TextToImage
     from fairbench.suites import Prompt
 
-IMAGES, STEPS, UPDATES = 5, 6, 2
+IMAGES, STEPS, UPDATES = 3, 6, 2
 
 
 class Inapplicable(Exception):
@@ -70,6 +71,8 @@ class Trial:
         self.space = AttributeSpace.parse(attributes)
         self.draw = Draw.make(self.space, TargetDistribution.parse("uniform", self.space))
         self.prompts = [world.test[index % len(world.test)].text for index in range(IMAGES)]
+        self.fingerprint = fingerprint(world.model)
+        self.original = world.model.generate(self.prompts, range(IMAGES))
         self.made({})  # a wrong option is the user's mistake, not a broken clause
 
     def made(self, changes: Mapping[str, Any]) -> Any:
@@ -113,11 +116,6 @@ class Trial:
         return self.fit("fitted")
 
     @cached_property
-    def original(self) -> Tensor:
-        """The pictures of the model as it is."""
-        return self.world.model.generate(self.prompts, range(IMAGES))
-
-    @cached_property
     def pictures(self) -> Tensor:
         """The pictures with the method applied."""
         return self.generate(*self.fitted)
@@ -129,3 +127,15 @@ class Trial:
         model = self.world.model
         with method.apply(intervention, model, draw or self.draw) as hooks:
             return model.generate(self.prompts, range(IMAGES), batch_size=batch_size, hooks=hooks)
+
+
+def fingerprint(model: TextToImage) -> str:
+    """Hash every weight and buffer, the vocabulary, and how many hooks hang where."""
+    digest = hashlib.sha256(repr(sorted(model.pipeline.tokenizer.get_vocab().items())).encode())
+    for network in (model.pipeline.text_encoder, model.pipeline.unet, model.pipeline.vae):
+        for name, tensor in network.state_dict().items():
+            digest.update(name.encode() + tensor.detach().cpu().float().contiguous().numpy().tobytes())
+        for name, module in network.named_modules():
+            hooks = len(module._forward_hooks) + len(module._forward_pre_hooks)
+            digest.update(f"{name} {type(module).__name__} {hooks} {module.training}".encode())
+    return digest.hexdigest()
