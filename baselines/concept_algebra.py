@@ -80,7 +80,12 @@ class ConceptAlgebra:
             return [[prompt] * len(seeds) for prompt in prompts]
 
         def combine(
-            unconditional: Tensor, conditional: Tensor, guidance: float, step: Step, _: Tensor, *others: Tensor
+            unconditional: Tensor,
+            conditional: Tensor,
+            guidance: float,
+            step: Step,
+            _: Tensor,
+            *others: Tensor,
         ) -> Tensor:
             concepts = torch.stack(others[: len(settings["classes"])], 1)
             reference = concepts[torch.arange(len(concepts)), draw(step.seeds)] if drawn else others[-1]
