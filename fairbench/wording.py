@@ -30,6 +30,12 @@ def class_words(space: AttributeSpace) -> list[str]:
     return [" ".join(_words(space, k).values()) for k in range(space.size)]
 
 
+def other_words(space: AttributeSpace, k: int) -> str:
+    """Return the words of all classes that class ``k`` is not, attribute by attribute: "male, white, Asian"."""
+    own = _words(space, k)
+    return ", ".join(word for name in own for word in WORDS[name].values() if word != own[name])
+
+
 def described(prompt: str, space: AttributeSpace, k: int) -> str:
     """Return ``prompt`` with the words of class ``k`` before its subject, and the article that they ask for.
 
@@ -66,6 +72,15 @@ def subject(prompt: str) -> str:
 def with_article(noun: str) -> str:
     """Return ``noun`` with "a" or "an" before it."""
     return f"{'an' if SOUNDS_LIKE_A_VOWEL.match(noun) else 'a'} {noun}"
+
+
+def substituted(prompt: str, old: str, new: str) -> str:
+    """Return ``prompt`` with ``new`` in the place of ``old``, and the article that ``new`` asks for."""
+    return re.sub(rf"(?:\ban? )?{re.escape(old)}", lambda match: _like(match[0], old, new), prompt, count=1)
+
+
+def _like(found: str, old: str, new: str) -> str:
+    return new if found == old else with_article(new)
 
 
 def names(prompt: str, attribute: str) -> bool:

@@ -71,6 +71,9 @@ def load_instruments(plan: Plan) -> Instruments:
         )
     if plan.trains and hasattr(plan.method, "check"):
         plan.method.check(model)
+    if plan.trains and hasattr(plan.method, "check_task"):
+        texts = [prompt.text for prompt in (*plan.training, *plan.test)]
+        plan.method.check_task(model, plan.space, plan.target, texts)
     judges = tuple(load_judge(name).to(device) for name in named["judges"])
     training_judge = load_judge(named["training_judge"]).to(device) if plan.trains else None
     for judge in filter(None, (*judges, training_judge)):

@@ -49,6 +49,7 @@ def make_plan(config: RunConfig) -> Plan:
         raise invalid(f"method {config.method}", error, method.Config.model_fields) from None
     suite = load_suite(config.suite)
     space = AttributeSpace(config.attributes)
+    _check_supported(method, space)
     return Plan(
         config=config,
         method=method(settings),
@@ -59,6 +60,16 @@ def make_plan(config: RunConfig) -> Plan:
         target=TargetDistribution.parse(config.target, space),
         updates=config.updates or getattr(settings, "updates", None) or 0,
     )
+
+
+def _check_supported(method: Any, space: AttributeSpace) -> None:
+    """Raise a ``UserError`` where the method says which attributes it supports and this is none of them."""
+    supported = getattr(method, "supports", None)
+    for name in space.names:
+        if supported is not None and name not in supported:
+            raise UserError(
+                f"{method.name} does not support {name}: give --attributes out of {', '.join(supported)}"
+            )
 
 
 def _first(prompts: Iterable[Prompt], count: int | None) -> tuple[Prompt, ...]:
