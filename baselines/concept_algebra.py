@@ -11,7 +11,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
+from fairbench.editing.class_prompts import check_class_prompts
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks, Step, classifier_free_guidance
 from fairbench.models.text_to_image import TextToImage
@@ -62,6 +64,12 @@ class ConceptAlgebra:
         self.config = config
         if config.reference == "neutral":
             self.draw_class = "emergent"
+
+    def check_task(
+        self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
+    ) -> None:
+        """Raise a ``UserError`` where the tokenizer lacks the word of a class."""
+        check_class_prompts(model, space, [PERSON])
 
     def fit(self, context: FitContext) -> Intervention:
         """Write down the prompts of the classes; there is nothing to learn."""

@@ -11,11 +11,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from fairbench.attributes import AttributeSpace
+from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks, Step, classifier_free_guidance
 from fairbench.models.text_to_image import TextToImage
+from fairbench.models.tokens import check_words
 from fairbench.wording import class_words
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -68,6 +69,12 @@ class FairDiffusion:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def check_task(
+        self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
+    ) -> None:
+        """Raise a ``UserError`` where the tokenizer lacks the word of a class."""
+        check_words(model, {word for words in class_words(space) for word in words.split()})
 
     def fit(self, context: FitContext) -> Intervention:
         """Write down the edit prompts; there is nothing to learn."""

@@ -3,7 +3,7 @@
 The vectors are learnt from the model's own pictures of each class, under prompts that do not name it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
 from typing import Annotated, Any, ClassVar
@@ -12,9 +12,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
-from fairbench.attributes import AttributeSpace
+from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.baselines.references import class_latents, kept
 from fairbench.draws import Draw
+from fairbench.editing.class_prompts import check_class_prompts
 from fairbench.finetuning.engine import Training
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Conditioning, Hooks, Step
@@ -64,6 +65,12 @@ class InterpretDiffusion:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def check_task(
+        self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
+    ) -> None:
+        """Raise a ``UserError`` where a class cannot be written into a prompt."""
+        check_class_prompts(model, space, prompts)
 
     def fit(self, context: FitContext) -> Intervention:
         """Learn the vectors; an interrupted training of the same settings goes on."""

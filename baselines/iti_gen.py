@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
-from fairbench.attributes import AttributeSpace
+from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.baselines.references import class_latents, kept
 from fairbench.draws import Draw
+from fairbench.editing.class_prompts import check_class_prompts
 from fairbench.errors import UserError
 from fairbench.features.image_features import ImageFeatures
 from fairbench.finetuning.engine import Training
@@ -75,6 +76,13 @@ class ItiGen:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def check_task(
+        self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
+    ) -> None:
+        """Raise a ``UserError`` where a class cannot be written into a prompt, or a word appended to it."""
+        check_class_prompts(model, space, prompts)
+        model.tokens([f"{prompt}{' .' * self.config.vectors}" for prompt in prompts])
 
     def fit(self, context: FitContext) -> Intervention:
         """Learn the words; an interrupted training of the same settings goes on."""

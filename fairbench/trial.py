@@ -89,16 +89,20 @@ class Trial:
         unsupported = set(self.space.names) - set(getattr(method, "supports", None) or self.space.names)
         if unsupported:
             raise Inapplicable(f"does not support {', '.join(sorted(unsupported))}")
-        if hasattr(method, "check"):
-            try:
+        target = TargetDistribution.parse("uniform", self.space)
+        try:
+            if hasattr(method, "check"):
                 method.check(self.world.model)
-            except UserError as error:
-                raise Inapplicable(str(error)) from None
+            if hasattr(method, "check_task"):
+                texts = [prompt.text for prompt in (*self.world.train, *self.world.test)]
+                method.check_task(self.world.model, self.space, target, texts)
+        except UserError as error:
+            raise Inapplicable(str(error)) from None
         context = FitContext(
             model=self.world.model,
             prompts=self.world.train,
             space=self.space,
-            target=TargetDistribution.parse("uniform", self.space),
+            target=target,
             judge=self.world.judge,
             features=self.world.features,
             updates=UPDATES,

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.config import RunConfig
-from fairbench.errors import UserError, invalid
+from fairbench.errors import Unsupported, UserError, invalid
 from fairbench.runs.registry import ORIGINAL, find_method
 from fairbench.suites import Prompt, PromptSuite, load_suite
 
@@ -67,7 +67,7 @@ def _check_supported(method: Any, space: AttributeSpace) -> None:
     supported = getattr(method, "supports", None)
     for name in space.names:
         if supported is not None and name not in supported:
-            raise UserError(
+            raise Unsupported(
                 f"{method.name} does not support {name}: give --attributes out of {', '.join(supported)}"
             )
 
