@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
-from fairbench.baselines.references import class_latents, kept
 from fairbench.draws import Draw
+from fairbench.editing.class_pictures import class_latents, kept
 from fairbench.editing.class_prompts import check_class_prompts
 from fairbench.errors import UserError
 from fairbench.features.image_features import ImageFeatures

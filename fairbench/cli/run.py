@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 def run(
     method: Annotated[
-        str | None,
-        typer.Option(help=r"Method, with options: biased_dft\[rank=8].", show_default="biased_dft"),
+        list[str] | None,
+        typer.Option(
+            help=r"Method, with options: biased_dft\[rank=8]; may be repeated.", show_default="biased_dft"
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -67,12 +69,15 @@ def run(
         list[str] | None, typer.Option(help="Training features; may be repeated.", show_default="the model's")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options here win.")] = None,
+    matrix: Annotated[
+        Path | None, typer.Option(help="YAML file of methods, attributes and seeds: many runs.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the run; default below ./runs.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Replace the run in the directory, or go on with it.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
-) -> None:
+) -> int | None:
     """Debias a model, measure it before and after on prompts it never saw, and show both."""
     overrides: dict[str, Any] = {
         "suite": suite,
@@ -90,7 +95,12 @@ def run(
         "features": features or None,
         "training_features": training_features or None,
     }
-    settings = _settings(config, overrides | _named("method", method) | _named("model", model))
+    overrides |= _named("model", model)
+    if matrix or len(method or ()) > 1:
+        from fairbench.cli.matrix import run_matrix
+
+        return run_matrix(matrix, method, config, overrides, out, fresh=fresh, as_json=as_json, draw=_draw)
+    settings = _settings(config, overrides | _named("method", method[0] if method else None))
 
     from fairbench.cli.output import print_json
     from fairbench.cli.progress import live_progress
@@ -106,6 +116,7 @@ def run(
         print_json(metrics)
     else:
         _print(metrics, place.path, done_before and not fresh)
+    return None
 
 
 def _settings(config: Path | None, overrides: dict[str, Any]) -> "RunConfig":

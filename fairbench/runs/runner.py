@@ -5,7 +5,7 @@ original images -> finetuning -> debiased images of the same noise -> records ->
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +15,7 @@ from fairbench.config import RunConfig
 from fairbench.intervention import FitContext, Intervention
 from fairbench.runs.directory import RunDirectory, default_directory
 from fairbench.runs.evaluation import measure
-from fairbench.runs.images import generate_missing, generator
+from fairbench.runs.images import adopt, generate_missing, generator
 from fairbench.runs.instruments import Instruments, load_instruments
 from fairbench.runs.plan import Plan, make_plan
 from fairbench.runs.provenance import Stopwatch, describe_machine, peak_memory
@@ -51,6 +51,7 @@ def run(
     fresh: bool = False,
     progress: Progress = lambda stage, done, total: None,
     draw: Draw | None = None,
+    originals: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Debias a model and measure it before and after; return the metrics.
 
@@ -69,6 +70,8 @@ def run(
         Told ``(stage, done, total)`` as the run goes.
     draw
         Draws the pictures.
+    originals
+        Runs of the same model, prompts and noise, whose images of the original model may be taken over.
 
     Raises
     ------
@@ -84,14 +87,22 @@ def run(
     with lock(place.path):
         if fresh:
             place.clear()
-        return _Run(plan, place, instruments, progress).to_the_end(draw)
+        return _Run(plan, place, instruments, progress, originals).to_the_end(draw)
 
 
 class _Run:
     """The stages of one run, in the order in which they are written here."""
 
-    def __init__(self, plan: Plan, place: RunDirectory, instruments: Instruments, progress: Progress) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        place: RunDirectory,
+        instruments: Instruments,
+        progress: Progress,
+        originals: Sequence[Path],
+    ) -> None:
         self.plan, self.place, self.instruments, self.progress = plan, place, instruments, progress
+        self.originals = originals
         self.provenance = self._begin()
         self.watch = Stopwatch(self.provenance.get("seconds"))
 
@@ -114,7 +125,9 @@ class _Run:
 
     def original_images(self) -> "pd.DataFrame":
         """Generate the test images of the model as it is; return their rows."""
-        return self._images(self._rows(ORIGINAL, "original"), "original images", None)
+        rows = self._rows(ORIGINAL, "original")
+        adopt(rows, self.place.path, self.originals)
+        return self._images(rows, "original images", None)
 
     def finetuning(self) -> Intervention:
         """Fit the method, or load what it produced before; the adapter is there only when complete."""
