@@ -11,8 +11,9 @@ from fairbench.config import RunConfig, load_config
 from fairbench.errors import UserError
 
 CONTENTS = (
-    "status.json", "metrics.json", "records.parquet", "features.safetensors", "pictures", "images", "adapter",
-    "training", "training.parquet", "config.yaml", "provenance.json",
+    "status.json", "metrics.json", "records.parquet", "measurement.json", "reference.parquet",
+    "features.safetensors", "pictures", "images", "adapter", "training", "training.parquet", "config.yaml",
+    "provenance.json",
 )  # fmt: skip
 """Everything a run writes at the top of its directory, in the order in which a new run removes it."""
 

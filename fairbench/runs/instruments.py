@@ -40,6 +40,16 @@ class Instruments:
     reference: Any | None
     """Renders the images that FID and KID compare with; ``None`` outside the embedded world."""
 
+    @property
+    def all_judges(self) -> tuple[Judge, ...]:
+        """The judges for evaluation, then the one used in training."""
+        return (*self.judges, *((self.training_judge,) if self.training_judge else ()))
+
+    @property
+    def network(self) -> str | None:
+        """The feature network of distances and diversity: the first that sees only; CLIP looks for words."""
+        return next((network.name for network in self.features if network.tokenizer is None), None)
+
     def hashes(self) -> dict[str, Any]:
         """Sha256 of every network, by its duty and name."""
         return {

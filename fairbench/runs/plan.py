@@ -54,7 +54,9 @@ def make_plan(config: RunConfig) -> Plan:
         method=method(settings),
         suite=suite,
         test=_first(suite.prompts("test"), config.test_prompts),
-        training=tuple(suite.prompts("train")) if config.method != ORIGINAL else (),
+        training=tuple(suite.prompts("train"))
+        if config.method != ORIGINAL and "train" in suite.splits
+        else (),
         space=space,
         target=TargetDistribution.parse(config.target, space),
         updates=config.updates or getattr(settings, "updates", None) or 0,

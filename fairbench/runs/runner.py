@@ -3,10 +3,7 @@
 original images -> finetuning -> debiased images of the same noise -> records -> metrics -> pictures -> status
 """
 
-import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,34 +11,22 @@ from fairbench import draws
 from fairbench.config import RunConfig
 from fairbench.intervention import FitContext, Intervention
 from fairbench.runs.directory import RunDirectory, default_directory
-from fairbench.runs.evaluation import measure
 from fairbench.runs.images import generate_missing, generator
 from fairbench.runs.instruments import Instruments, load_instruments
+from fairbench.runs.measurement import describe
 from fairbench.runs.plan import Plan, make_plan
-from fairbench.runs.provenance import Stopwatch, describe_machine, peak_memory
-from fairbench.runs.records import planned, record
+from fairbench.runs.records import planned, record_reference
 from fairbench.runs.registry import ORIGINAL
+from fairbench.runs.session import Draw, Progress, Session
+from fairbench.runs.stored import load_run
 from fairbench.runs.training_log import TrainingLog
-from fairbench.storage import (
-    atomic_write_json,
-    atomic_write_table,
-    atomic_write_tensors,
-    atomic_write_yaml,
-    lock,
-)
+from fairbench.storage import atomic_write_table, lock
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
     from fairbench.judges import Judge
-
-Progress = Callable[[str, int, int], None]
-"""Told ``(stage, done, total)``."""
-Draw = Callable[[Path, "pd.DataFrame", "pd.DataFrame | None", dict[str, Any]], None]
-"""Draws pictures from directory, records, training log and metrics; the report is a floor above."""
-
-SCHEMA_VERSION = 1
 
 
 def run(
@@ -79,7 +64,7 @@ def run(
     place = RunDirectory(out or default_directory(config))
     place.check(config, fresh=fresh)
     if place.finished and not fresh:
-        return json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+        return load_run(place.path).metrics
     instruments = load_instruments(plan)
     with lock(place.path):
         if fresh:
@@ -87,13 +72,12 @@ def run(
         return _Run(plan, place, instruments, progress).to_the_end(draw)
 
 
-class _Run:
+class _Run(Session):
     """The stages of one run, in the order in which they are written here."""
 
     def __init__(self, plan: Plan, place: RunDirectory, instruments: Instruments, progress: Progress) -> None:
-        self.plan, self.place, self.instruments, self.progress = plan, place, instruments, progress
-        self.provenance = self._begin()
-        self.watch = Stopwatch(self.provenance.get("seconds"))
+        super().__init__(place, plan.config, instruments, {"suite": plan.suite.sha256}, progress)
+        self.plan = plan
 
     def to_the_end(self, draw: Draw | None) -> dict[str, Any]:
         """Go through all stages, in each doing only what is missing."""
@@ -101,16 +85,8 @@ class _Run:
         if self.plan.trains:
             intervention = self.finetuning()
             variants.append(self.debiased_images(intervention))
-        records, features = self.records(variants)
-        metrics = self.metrics(records, features)
-        if draw:
-            with self._stage("pictures"):
-                draw(self.place.path, records, self.training_table(), metrics)
         shutil.rmtree(self.place.training, ignore_errors=True)
-        atomic_write_json(
-            self.place / "status.json", {"schema_version": SCHEMA_VERSION, "status": "finished"}
-        )
-        return metrics
+        return self.results(variants, describe(self.plan, self.instruments), self.reference, draw)
 
     def original_images(self) -> "pd.DataFrame":
         """Generate the test images of the model as it is; return their rows."""
@@ -159,63 +135,12 @@ class _Run:
         with plan.method.apply(intervention, self.instruments.model, drawn) as hooks:
             return self._images(rows, "debiased images", hooks)
 
-    def records(self, variants: list["pd.DataFrame"]) -> "tuple[pd.DataFrame, dict[str, Tensor]]":
-        """Judge every image and compare it with the original of the same noise."""
-        import pandas as pd
-        from safetensors.torch import load
-
-        path, beside = self.place / "records.parquet", self.place / "features.safetensors"
-        if path.is_file():
-            return pd.read_parquet(path), load(beside.read_bytes())
-        with self._stage("judging"):
-            records, features = record(variants, self.place.path, self.instruments, self.progress)
-            atomic_write_tensors(beside, features)
-            atomic_write_table(path, records)
-        return records, features
-
-    def metrics(self, records: "pd.DataFrame", features: "dict[str, Tensor]") -> dict[str, Any]:
-        """Turn the records into numbers."""
-        with self._stage("metrics"):
-            metrics = measure(records, features, self.plan, self.instruments)
-            atomic_write_json(self.place / "metrics.json", metrics)
-        return metrics
-
-    def training_table(self) -> "pd.DataFrame | None":
-        """Return the training log as a table, ``None`` where nothing was trained."""
-        import pandas as pd
-
-        path = self.place / "training.parquet"
-        return pd.read_parquet(path) if path.is_file() else None
-
-    def _begin(self) -> dict[str, Any]:
-        """Write the settings and where the run comes from; keep the times of an earlier part of it."""
-        path = self.place / "provenance.json"
-        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        device = str(getattr(self.instruments.model, "device", "cpu"))
-        provenance = {
-            "schema_version": SCHEMA_VERSION,
-            **describe_machine(device),
-            "sha256": {"suite": self.plan.suite.sha256, **self.instruments.hashes()},
-            "seconds": earlier.get("seconds", {}),
-            "peak_memory_bytes": earlier.get("peak_memory_bytes", 0),
-        }
-        atomic_write_json(path, provenance)
-        atomic_write_yaml(self.place / "config.yaml", self.plan.config.model_dump(mode="json"))
-        return provenance
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        """Time one stage, and keep the time and the peak memory so far."""
-        try:
-            with self.watch.stage(name):
-                yield
-        finally:
-            self._note_costs()
-
-    def _note_costs(self) -> None:
-        self.provenance["seconds"] = self.watch.seconds
-        self.provenance["peak_memory_bytes"] = max(peak_memory(), self.provenance["peak_memory_bytes"])
-        atomic_write_json(self.place / "provenance.json", self.provenance)
+    def reference(self) -> "tuple[pd.DataFrame, dict[str, Tensor]] | None":
+        """Look at as many reference images of each prompt."""
+        plan, config = self.plan, self.plan.config
+        return record_reference(
+            plan.suite, plan.test, config.images_per_prompt, config.seed, self.instruments
+        )
 
     def _rows(self, variant: str, folder: str) -> "pd.DataFrame":
         config = self.plan.config
