@@ -116,6 +116,13 @@ class ImageFeatures:
             features = network.encode_text(tokens.to(self.device))
         return features.clone()
 
+    def too_long(self, prompt: str) -> bool:
+        """Tell whether a prompt has more tokens than the network reads; never of one that reads no text."""
+        if self.tokenizer is None:
+            return False
+        ids = self.tokenizer(prompt, truncation=False).input_ids
+        return len(ids) > self.description.kwargs["text_cfg"]["context_length"]
+
     def _tokens(self, prompts: Sequence[str], tokenizer: "CLIPTokenizer", truncate: bool) -> "Tensor":
         """Return N x L ids, filled up with the end-of-text token, which the network looks for first."""
         import torch

@@ -69,16 +69,16 @@ def within_groups(
     found: dict[str, dict[str, Any]] = {}
     for k, name in enumerate(classes):
         rows, group = records.iloc[groups[k]], groups[k]
-        enough = features is not None and len(group) >= LEAST
+        mine = features[group] if features is not None and len(group) >= LEAST else None
         found[name] = {
             "images": len(group),
             "face_rate": float(face[labels == k].mean()) if (labels == k).any() else None,
             **recognition(rows, judge),
             **similarity(rows),
-            "vendi": vendi_at(features[group], smallest) if enough else None,
-            "vendi_images": smallest if enough else None,
-            "kid": _same_class(rows, features[group], reference, (judge, attribute, classes, k))
-            if enough and reference
+            "vendi": vendi_at(mine, smallest) if mine is not None else None,
+            "vendi_images": smallest if mine is not None else None,
+            "kid": _same_class(rows, mine, reference, (judge, attribute, classes, k))
+            if mine is not None and reference
             else None,
         }
     return found
@@ -87,8 +87,10 @@ def within_groups(
 def recognition(rows: pd.DataFrame, judge: str) -> dict[str, Any]:
     """Share of images whose concept the judge names, among those whose word it knows."""
     column = f"{judge}/recognised"
-    known = rows[column].dropna() if column in rows else []
-    return {"recognised": {"mean": float(known.mean()), "images": len(known)}} if len(known) else {}
+    if column not in rows or rows[column].isna().all():
+        return {}
+    known = rows[column].dropna()
+    return {"recognised": {"mean": float(known.mean()), "images": len(known)}}
 
 
 def _same_class(

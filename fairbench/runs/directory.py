@@ -86,8 +86,13 @@ class RunDirectory:
 
 
 def default_directory(config: RunConfig) -> Path:
-    """Return ``runs/<method>-<model>-<suite>-<attributes>-s<seed>``, options of method and model included."""
+    """Return ``runs/<method>-<model>-<suite>-<attributes>-s<seed>``, options of method and model included.
+
+    What is evaluated otherwise than by a run of its own begins with ``evaluate``.
+    """
     parts = (
+        *(("evaluate",) if config.images or config.adapter or config.until_width else ()),
+        *((_name(str(Path(config.images).absolute()), {}),) if config.images else ()),
         _name(config.method, config.method_options),
         _name(config.model, config.model_options),
         _name(config.suite, {}),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fairbench.runs.instruments import Instruments
     from fairbench.runs.plan import Plan
 
+MEASUREMENT = "measurement.json"
 SCHEMA_VERSION = 2
 """Of everything that a run writes; 1 was without ``measurement.json``."""
 
@@ -38,7 +39,7 @@ class Measurement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[2] = 2
     method: str
     draw_class: str
     model: str
@@ -66,7 +67,9 @@ class Measurement(BaseModel):
         return next((judge for judge in self.judges if judge.trained), None)
 
 
-def describe(plan: "Plan", instruments: "Instruments") -> Measurement:
+def describe(
+    plan: "Plan", instruments: "Instruments", sequential: dict[str, Any] | None = None
+) -> Measurement:
     """Write down what is about to be measured."""
     config = plan.config
     return Measurement(
@@ -80,6 +83,7 @@ def describe(plan: "Plan", instruments: "Instruments") -> Measurement:
         target=plan.target.probabilities,
         judges=used(instruments),
         network=instruments.network,
+        sequential=sequential,
     )
 
 

@@ -49,6 +49,14 @@ def make_plan(config: RunConfig) -> Plan:
         raise invalid(f"method {config.method}", error, method.Config.model_fields) from None
     suite = load_suite(config.suite)
     space = AttributeSpace(config.attributes)
+    updates = config.updates or getattr(settings, "updates", None) or 0
+    if updates and config.method != ORIGINAL and "train" not in suite.splits and not config.adapter:
+        raise UserError(
+            f"suite {suite.name} has no training prompts: train on another one, "
+            f"then measure with fairbench evaluate RUN --suite {suite.name}"
+        )
+    if config.until_width and config.method != ORIGINAL:
+        raise UserError(f"--until-width measures a model as it is: leave out --method {config.method}")
     return Plan(
         config=config,
         method=method(settings),
@@ -59,7 +67,7 @@ def make_plan(config: RunConfig) -> Plan:
         else (),
         space=space,
         target=TargetDistribution.parse(config.target, space),
-        updates=config.updates or getattr(settings, "updates", None) or 0,
+        updates=updates,
     )
 
 

@@ -88,7 +88,7 @@ def record(
             progress("judging", done, total)
 
     progress("judging", 0, total)
-    tables, features = [], {}
+    tables, features = [], dict[str, "Tensor"]()
     for rows in variants:
         variant = str(rows["variant"].iloc[0])
         columns, seen = look(told(rows), instruments.all_judges, instruments.features)
@@ -109,7 +109,8 @@ def look(
 
     columns, features = [], []
     for rows, images in seen:
-        columns.append(pd.concat([judged(rows, judge.judge(images), judge) for judge in judges], axis=1))
+        views = [judged(rows, judge.judge(images), judge) for judge in judges]
+        columns.append(pd.concat([pd.DataFrame(index=rows.index), *views], axis=1))
         features.append([network.batched(images).cpu() for network in networks])
     joined = [torch.cat(parts) for parts in zip(*features, strict=True)]
     return pd.concat(columns), dict(zip([network.name for network in networks], joined, strict=True))
@@ -152,7 +153,8 @@ def record_reference(
     import pandas as pd
 
     network = next((n for n in instruments.features if n.name == instruments.network), None)
-    if network is None or instruments.reference is None:
+    renderer = instruments.reference
+    if network is None or renderer is None:
         return None
     apart = suite.model_copy(update={"name": f"{suite.name}/{REFERENCE}"})
     rows = planned(REFERENCE, REFERENCE, apart, prompts, count, seed).drop(columns="image")
@@ -160,7 +162,7 @@ def record_reference(
     def drawn() -> "Iterator[tuple[pd.DataFrame, Tensor]]":
         for start in range(0, len(rows), REFERENCES_AT_ONCE):
             batch = rows.iloc[start : start + REFERENCES_AT_ONCE]
-            yield batch, instruments.reference.generate(list(batch["prompt"]), list(batch["seed"]))
+            yield batch, renderer.generate(list(batch["prompt"]), list(batch["seed"]))
 
     columns, features = look(drawn(), instruments.judges[:1], [network])
     return pd.concat([rows, columns], axis=1), {f"{network.name}/{REFERENCE}": features[network.name]}
@@ -175,14 +177,15 @@ def similarities(
 
     columns = pd.DataFrame(index=rows.index, columns=["clip_t", "clip_i", "dino"], dtype=float)
     for network in networks:
-        mine, original = (features.get(f"{network.name}/{name}") for name in (variant, ORIGINAL))
-        reads_text = network.tokenizer is not None
-        if reads_text and rows["prompt"].notna().all():
+        mine, reads_text = features[f"{network.name}/{variant}"], network.tokenizer is not None
+        if reads_text and rows["prompt"].ne("").all():
             prompts = list(dict.fromkeys(rows["prompt"]))
             texts = dict(zip(prompts, network.text(prompts, truncate=True).cpu(), strict=True))
             columns["clip_t"] = cosine(
                 mine, torch.stack([texts[prompt] for prompt in rows["prompt"]])
             ).numpy()
         if variant != ORIGINAL:
-            columns["clip_i" if reads_text else "dino"] = cosine(mine, original).numpy()
+            columns["clip_i" if reads_text else "dino"] = cosine(
+                mine, features[f"{network.name}/{ORIGINAL}"]
+            ).numpy()
     return columns

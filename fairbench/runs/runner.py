@@ -4,12 +4,15 @@ original images -> finetuning -> debiased images of the same noise -> records ->
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fairbench import draws
 from fairbench.config import RunConfig
+from fairbench.errors import UserError
 from fairbench.intervention import FitContext, Intervention
+from fairbench.runs.adaptive import Adaptive
 from fairbench.runs.directory import RunDirectory, default_directory
 from fairbench.runs.images import generate_missing, generator
 from fairbench.runs.instruments import Instruments, load_instruments
@@ -36,6 +39,7 @@ def run(
     fresh: bool = False,
     progress: Progress = lambda stage, done, total: None,
     draw: Draw | None = None,
+    model: Any | None = None,
 ) -> dict[str, Any]:
     """Debias a model and measure it before and after; return the metrics.
 
@@ -54,22 +58,40 @@ def run(
         Told ``(stage, done, total)`` as the run goes.
     draw
         Draws the pictures.
+    model
+        Takes the place of the one that ``config`` names.
 
     Raises
     ------
     UserError
         A setting is wrong, or ``out`` cannot hold this run.
     """
+    if config.images:
+        raise UserError(f"{config.images} holds the images already: use fairbench evaluate --images")
     plan = make_plan(config)
+    given = _given_adapter(plan)
     place = RunDirectory(out or default_directory(config))
     place.check(config, fresh=fresh)
     if place.finished and not fresh:
         return load_run(place.path).metrics
-    instruments = load_instruments(plan)
+    instruments = load_instruments(plan, model)
     with lock(place.path):
         if fresh:
             place.clear()
+        if given and not place.adapter.is_dir():
+            given.save(place.path / "training" / "adapter")
+            (place.path / "training" / "adapter").rename(place.adapter)
         return _Run(plan, place, instruments, progress).to_the_end(draw)
+
+
+def _given_adapter(plan: Plan) -> Intervention | None:
+    """Load the intervention to be applied instead of finetuning, if there is one."""
+    if plan.config.adapter is None:
+        return None
+    given = Intervention.load(plan.config.adapter)
+    if given.method != plan.config.method:
+        raise UserError(f"{plan.config.adapter} is of {given.method}, not of {plan.config.method}")
+    return given
 
 
 class _Run(Session):
@@ -78,6 +100,7 @@ class _Run(Session):
     def __init__(self, plan: Plan, place: RunDirectory, instruments: Instruments, progress: Progress) -> None:
         super().__init__(place, plan.config, instruments, {"suite": plan.suite.sha256}, progress)
         self.plan = plan
+        self.sequential: dict[str, Any] | None = None
 
     def to_the_end(self, draw: Draw | None) -> dict[str, Any]:
         """Go through all stages, in each doing only what is missing."""
@@ -86,11 +109,25 @@ class _Run(Session):
             intervention = self.finetuning()
             variants.append(self.debiased_images(intervention))
         shutil.rmtree(self.place.training, ignore_errors=True)
-        return self.results(variants, describe(self.plan, self.instruments), self.reference, draw)
+        measurement = describe(self.plan, self.instruments, self.sequential)
+        return self.results(variants, measurement, self.reference, draw)
 
     def original_images(self) -> "pd.DataFrame":
         """Generate the test images of the model as it is; return their rows."""
+        if width := self.plan.config.until_width:
+            return self._until(width)
         return self._images(self._rows(ORIGINAL, "original"), "original images", None)
+
+    def _until(self, width: float) -> "pd.DataFrame":
+        """Generate images of the model as it is until the gap is known so well."""
+        adaptive = Adaptive(self.plan, self.place, self.instruments, self._generate)
+        with self._stage("original images"):
+            rows = adaptive.until(width, lambda now: self._narrow(width / now))
+        self.sequential = adaptive.report(width)
+        return rows
+
+    def _narrow(self, share: float) -> None:
+        self.progress("narrowing", min(int(100 * share), 100), 100)
 
     def finetuning(self) -> Intervention:
         """Fit the method, or load what it produced before; the adapter is there only when complete."""
@@ -149,12 +186,13 @@ class _Run(Session):
         )
 
     def _images(self, rows: "pd.DataFrame", stage: str, hooks: Any) -> "pd.DataFrame":
-        config = self.plan.config
-        generate = generator(
-            self.instruments.model, steps=config.steps, guidance=config.guidance, hooks=hooks
-        )
         with self._stage(stage):
-            generate_missing(
-                generate, rows, self.place.path, lambda done: self.progress(stage, done, len(rows))
-            )
+            self._generate(rows, hooks, lambda done: self.progress(stage, done, len(rows)))
         return rows
+
+    def _generate(
+        self, rows: "pd.DataFrame", hooks: Any = None, tell: Callable[[int], None] = lambda done: None
+    ) -> None:
+        config, model = self.plan.config, self.instruments.model
+        generate = generator(model, steps=config.steps, guidance=config.guidance, hooks=hooks)
+        generate_missing(generate, rows, self.place.path, tell)

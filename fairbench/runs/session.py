@@ -13,7 +13,7 @@ from fairbench.config import RunConfig
 from fairbench.runs.directory import RunDirectory
 from fairbench.runs.evaluation import measure
 from fairbench.runs.instruments import Instruments
-from fairbench.runs.measurement import SCHEMA_VERSION, Measurement, read_measurement
+from fairbench.runs.measurement import MEASUREMENT, SCHEMA_VERSION, Measurement, read_measurement
 from fairbench.runs.provenance import Stopwatch, describe_machine, peak_memory
 from fairbench.runs.records import record
 from fairbench.storage import (
@@ -83,7 +83,7 @@ class Session:
         import pandas as pd
 
         path = self.place / "records.parquet"
-        if path.is_file() and (self.place / "measurement.json").is_file():
+        if path.is_file() and (self.place / MEASUREMENT).is_file():
             return pd.read_parquet(path)
         with self._stage("judging"):
             records, features = record(variants, self.place.path, self.instruments, self.progress)
@@ -91,7 +91,7 @@ class Session:
                 atomic_write_table(self.place / "reference.parquet", referred[0])
                 features |= referred[1]
             atomic_write_tensors(self.place / "features.safetensors", features)
-            atomic_write_json(self.place / "measurement.json", measurement.model_dump(mode="json"))
+            atomic_write_json(self.place / MEASUREMENT, measurement.model_dump(mode="json"))
             atomic_write_table(path, records)
         return records
 
@@ -135,6 +135,6 @@ def measure_stored(directory: Path, records: "pd.DataFrame") -> dict[str, Any]:
     return measure(
         records,
         load_file(directory / "features.safetensors"),
-        read_measurement(directory / "measurement.json"),
+        read_measurement(directory / MEASUREMENT),
         pd.read_parquet(reference) if reference.is_file() else None,
     )

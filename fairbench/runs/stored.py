@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
 from fairbench.runs.directory import RunDirectory
-from fairbench.runs.measurement import SCHEMA_VERSION, JudgeUsed, Measurement
+from fairbench.runs.measurement import (
+    MEASUREMENT,
+    SCHEMA_VERSION,
+    JudgeUsed,
+    Measurement,
+    read_measurement,
+)
 from fairbench.storage import atomic_write_json, lock, read_yaml
 
 if TYPE_CHECKING:
@@ -72,8 +78,8 @@ def score(directory: Path | str) -> dict[str, Any]:
 
     run = load_run(directory)
     with lock(run.path):
-        if not (run.path / "measurement.json").is_file():
-            atomic_write_json(run.path / "measurement.json", measurement_of(run).model_dump(mode="json"))
+        if not (run.path / MEASUREMENT).is_file():
+            atomic_write_json(run.path / MEASUREMENT, measurement_of(run).model_dump(mode="json"))
         metrics = measure_stored(run.path, run.records)
         for name, entry in metrics["variants"].items():
             earlier = run.metrics["variants"].get(name, {}).get("quality", {})
@@ -84,7 +90,9 @@ def score(directory: Path | str) -> dict[str, Any]:
 
 
 def measurement_of(run: StoredRun) -> Measurement:
-    """Gather what schema 1 had in several places: the metrics, the records' columns, the provenance."""
+    """Return what the run wrote down; of schema 1, gathered from metrics, records' columns and provenance."""
+    if (run.path / MEASUREMENT).is_file():
+        return read_measurement(run.path / MEASUREMENT)
     metrics, hashes = run.metrics, run.provenance["sha256"]
     known = {**hashes["judges"], **hashes["training_judge"]}
     names = [*metrics["evaluation_judges"], *filter(None, [metrics["training_judge"]])]
