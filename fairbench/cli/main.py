@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fairbench.cli import contract, listing, run, show
+from fairbench.cli import contract, evaluate, listing, run, score, show
 from fairbench.errors import UserError
 
 INTERRUPTED = 130
@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("test")(contract.test)
+app.command("evaluate")(evaluate.evaluate)
+app.command("score")(score.score)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
 

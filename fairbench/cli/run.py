@@ -99,7 +99,7 @@ def run(
     if matrix or len(method or ()) > 1:
         from fairbench.cli.matrix import run_matrix
 
-        return run_matrix(matrix, method, config, overrides, out, fresh=fresh, as_json=as_json, draw=_draw)
+        return run_matrix(matrix, method, config, overrides, out, fresh=fresh, as_json=as_json, draw=draw_pictures)
     settings = _settings(config, overrides | _named("method", method[0] if method else None))
 
     from fairbench.cli.output import print_json
@@ -111,11 +111,11 @@ def run(
     place = RunDirectory(out or default_directory(settings))
     done_before = place.finished
     with live_progress(quiet=as_json) as progress:
-        metrics = run_to_the_end(settings, place.path, fresh=fresh, progress=progress, draw=_draw)
+        metrics = run_to_the_end(settings, place.path, fresh=fresh, progress=progress, draw=draw_pictures)
     if as_json:
         print_json(metrics)
     else:
-        _print(metrics, place.path, done_before and not fresh)
+        print_result(metrics, place.path, done_before and not fresh)
     return None
 
 
@@ -137,9 +137,10 @@ def _named(key: str, text: str | None) -> dict[str, Any]:
     return {key: name, f"{key}_options": options}
 
 
-def _draw(
+def draw_pictures(
     directory: Path, records: "pd.DataFrame", training: "pd.DataFrame | None", metrics: dict[str, Any]
 ) -> None:
+    """Draw the pictures of a run, and of its training where there was one."""
     from fairbench.report import curves, grids, plots
 
     pictures = directory / "pictures"
@@ -151,7 +152,8 @@ def _draw(
             curves.training(training, pictures / "training.png")
 
 
-def _print(metrics: dict[str, Any], directory: Path, done_before: bool) -> None:
+def print_result(metrics: dict[str, Any], directory: Path, done_before: bool) -> None:
+    """Print the table of a run, and where everything is."""
     from rich.console import Console
 
     from fairbench.report import tables

@@ -5,7 +5,7 @@ A run that was killed makes only those that are missing.
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,26 +86,6 @@ def is_whole(path: Path) -> bool:
     except (OSError, SyntaxError):  # Pillow calls a broken chunk a SyntaxError
         return False
     return True
-
-
-def load_images(paths: Sequence[Path]) -> "Tensor":
-    """Read PNG files of one size as N x 3 x H x W in [0, 1]."""
-    import numpy as np
-    import torch
-    from PIL import Image
-
-    arrays = []
-    for path in paths:
-        with Image.open(path) as image:
-            arrays.append(np.asarray(image.convert("RGB")))
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
-
-
-def batches(rows: "pd.DataFrame", directory: Path) -> Iterator[tuple["pd.DataFrame", "Tensor"]]:
-    """Walk through ``rows`` with their images, some at a time."""
-    for start in range(0, len(rows), BATCH):
-        batch = rows.iloc[start : start + BATCH]
-        yield batch, load_images([directory / image for image in batch["image"]])
 
 
 def generator(model: Any, *, steps: int | None, guidance: float | None, hooks: Any = None) -> Generate:

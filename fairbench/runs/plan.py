@@ -50,15 +50,25 @@ def make_plan(config: RunConfig) -> Plan:
     suite = load_suite(config.suite)
     space = AttributeSpace(config.attributes)
     _check_supported(method, space)
+    updates = config.updates or getattr(settings, "updates", None) or 0
+    if updates and config.method != ORIGINAL and "train" not in suite.splits and not config.adapter:
+        raise UserError(
+            f"suite {suite.name} has no training prompts: train on another one, "
+            f"then measure with fairbench evaluate RUN --suite {suite.name}"
+        )
+    if config.until_width and config.method != ORIGINAL:
+        raise UserError(f"--until-width measures a model as it is: leave out --method {config.method}")
     return Plan(
         config=config,
         method=method(settings),
         suite=suite,
         test=_first(suite.prompts("test"), config.test_prompts),
-        training=tuple(suite.prompts("train")) if config.method != ORIGINAL else (),
+        training=tuple(suite.prompts("train"))
+        if config.method != ORIGINAL and "train" in suite.splits
+        else (),
         space=space,
         target=TargetDistribution.parse(config.target, space),
-        updates=config.updates or getattr(settings, "updates", None) or 0,
+        updates=updates,
     )
 
 
