@@ -5,7 +5,6 @@ The vectors are learnt from the model's own pictures of each class, under prompt
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import inf
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -16,7 +15,7 @@ from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
 from fairbench.editing.class_pictures import class_latents, kept
 from fairbench.editing.class_prompts import check_class_prompts
-from fairbench.finetuning.engine import Training
+from fairbench.finetuning.engine import Pace, Training
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Conditioning, Hooks, Step
 from fairbench.models.text_to_image import TextToImage
@@ -89,15 +88,8 @@ class InterpretDiffusion:
             name: nn.Parameter(torch.zeros(len(classes), *shape, device=model.device))
             for name, classes in space.classes.items()
         }
-        training = Training(
-            vectors,
-            context.directory,
-            settings,
-            learning_rate=config.learning_rate,
-            ema_decay=0.0,
-            clip=inf,
-            weight_decay=0.0,
-        )
+        pace = Pace(config.learning_rate, ema_decay=0.0, optimizer="adam")
+        training = Training(vectors, context.directory, settings, pace)
         learnt = training.run(context.updates, self._update(context, latents, vectors), context.log)
         settings |= {"updates": context.updates, "strength": config.strength}
         return Intervention(self.name, self.draw_class, learnt, settings)

@@ -6,7 +6,6 @@ They are learnt in CLIP's space of texts and images; the diffusion network takes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
-from math import inf
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -20,12 +19,11 @@ from fairbench.editing.class_pictures import class_latents, kept
 from fairbench.editing.class_prompts import check_class_prompts
 from fairbench.errors import UserError
 from fairbench.features.image_features import ImageFeatures
-from fairbench.finetuning.engine import Training
+from fairbench.finetuning.engine import Pace, Training
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks
 from fairbench.models.text_to_image import TextToImage
-from fairbench.models.tokens import end_rows
-from fairbench.models.vocabulary import further_words
+from fairbench.models.tokens import end_rows, live_tokens, soft_tokens
 from fairbench.seeding import image_seed
 
 PROBE = "a photo of a person"
@@ -117,30 +115,22 @@ class ItiGen:
                 "loss_semantics": semantics.item(),
             }
 
-        with further_words(model, words, config.vectors, lambda: joint_vectors(space, learnt)):
-            training = Training(
-                learnt,
-                context.directory,
-                settings,
-                learning_rate=config.learning_rate,
-                ema_decay=0.0,
-                clip=inf,
-                weight_decay=0.0,
-            )
-            tensors = training.run(context.updates, accumulate, context.log)
-        return Intervention(self.name, self.draw_class, tensors, settings | {"updates": context.updates})
+        pace = Pace(config.learning_rate, ema_decay=0.0, optimizer="adam")
+        with live_tokens(model, words, config.vectors, lambda: joint_vectors(space, learnt).flatten(0, 1)):
+            training = Training(learnt, context.directory, settings, pace)
+            joint = joint_vectors(space, training.run(context.updates, accumulate, context.log))
+        embeddings = dict(zip(words, joint.detach(), strict=True))
+        settings |= {"updates": context.updates}
+        return Intervention(self.name, self.draw_class, settings=settings, embeddings=embeddings)
 
     @contextmanager
     def apply(self, intervention: Intervention, model: TextToImage, draw: Draw) -> Iterator[Hooks]:
         """Let the text encoder know the words, and append the drawn one to every prompt."""
-        space = AttributeSpace(tuple(intervention.settings["attributes"]))
-        vectors = joint_vectors(space, intervention.tensors)
-        words = [_word(k) for k in range(space.size)]
 
         def rewrite(prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
-            return [f"{prompt} {words[k]}" for prompt, k in zip(prompts, draw(seeds), strict=True)]
+            return [f"{prompt} {_word(k)}" for prompt, k in zip(prompts, draw(seeds), strict=True)]
 
-        with further_words(model, words, intervention.settings["vectors"], lambda: vectors):
+        with soft_tokens(model, intervention.embeddings):
             yield Hooks(rewrite=rewrite)
 
 
@@ -193,14 +183,10 @@ def direction_loss(space: AttributeSpace, images: Mapping[str, Tensor], texts: T
 
 
 def joint_vectors(space: AttributeSpace, vectors: Mapping[str, Tensor]) -> Tensor:
-    """Return the token embeddings of every class of the product, K q x D: the sum over its attributes."""
+    """Return the token embeddings of every class of the product, K x q x D: the sum over its attributes."""
     sizes = [len(classes) for classes in space.classes.values()]
     classes = torch.unravel_index(torch.arange(space.size), sizes)
-    return (
-        torch.stack([vectors[name][k] for name, k in zip(space.names, classes, strict=True)])
-        .sum(0)
-        .flatten(0, 1)
-    )
+    return torch.stack([vectors[name][k] for name, k in zip(space.names, classes, strict=True)]).sum(0)
 
 
 def _vectors(space: AttributeSpace, count: int, model: TextToImage, seed: int) -> dict[str, nn.Parameter]:

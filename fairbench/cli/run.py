@@ -99,7 +99,9 @@ def run(
     if matrix or len(method or ()) > 1:
         from fairbench.cli.matrix import run_matrix
 
-        return run_matrix(matrix, method, config, overrides, out, fresh=fresh, as_json=as_json, draw=draw_pictures)
+        return run_matrix(
+            matrix, method, config, overrides, out, fresh=fresh, as_json=as_json, draw=draw_pictures
+        )
     settings = _settings(config, overrides | _named("method", method[0] if method else None))
 
     from fairbench.cli.output import print_json

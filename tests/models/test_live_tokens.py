@@ -5,7 +5,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch.testing import assert_close
 
-from fairbench.models.vocabulary import further_words
+from fairbench.errors import UserError
+from fairbench.models.tokens import live_tokens
 from tests.finetuning.stand_ins import tiny_model
 from tests.tiny import save_tiny
 
@@ -15,14 +16,14 @@ def test_a_word_made_of_a_known_token_reads_as_that_token():
     known = model.pipeline.text_encoder.get_input_embeddings().weight
     ids = model.pipeline.tokenizer("face of", add_special_tokens=False).input_ids
     expected = model.encode(["the face of a face of"])
-    with further_words(model, ["<w>"], 2, lambda: known[ids]):
+    with live_tokens(model, ["<w>"], 2, lambda: known[ids]):
         assert_close(model.encode(["the face of a <w>"]), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_words_are_what_diffusers_loads_as_a_textual_inversion(tmp_path):
     vectors = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
     model = tiny_model()
-    with further_words(model, ["<w>"], 2, lambda: vectors):
+    with live_tokens(model, ["<w>"], 2, lambda: vectors):
         ours = model.encode(["face <w>"]).conditional
     plain = StableDiffusionPipeline.from_pretrained(
         save_tiny(tmp_path / "model"), safety_checker=None, requires_safety_checker=False
@@ -34,7 +35,7 @@ def test_words_are_what_diffusers_loads_as_a_textual_inversion(tmp_path):
 
 def test_gradients_reach_the_vectors():
     model, vectors = tiny_model(), torch.zeros(3, 16, requires_grad=True)
-    with further_words(model, ["<a>", "<b>", "<c>"], 1, lambda: vectors):
+    with live_tokens(model, ["<a>", "<b>", "<c>"], 1, lambda: vectors):
         model.encode(["face <b>"]).conditional.square().sum().backward()
     assert vectors.grad[1].abs().sum() > 0 and vectors.grad[[0, 2]].abs().sum() == 0
 
@@ -45,7 +46,7 @@ def test_nothing_stays_behind(error):
     tokenizer, embedding = model.pipeline.tokenizer, model.pipeline.text_encoder.get_input_embeddings()
     count = len(tokenizer)
     try:
-        with further_words(model, ["<w>"], 1, lambda: torch.zeros(1, 16)):
+        with live_tokens(model, ["<w>"], 1, lambda: torch.zeros(1, 16)):
             assert len(model.pipeline.tokenizer) == count + 1
             if error:
                 raise error
@@ -56,5 +57,8 @@ def test_nothing_stays_behind(error):
 
 
 def test_a_word_that_is_known_already_is_refused():
-    with pytest.raises(RuntimeError), further_words(tiny_model(), ["the"], 1, lambda: torch.zeros(1, 16)):
+    with (
+        pytest.raises(UserError, match="knows the token"),
+        live_tokens(tiny_model(), ["the"], 1, lambda: torch.zeros(1, 16)),
+    ):
         pass
