@@ -29,8 +29,8 @@ class AttributeSwitching:
     Source: the switching of MaxBer04/DebiasDiffusion, whose 22 of 50 steps is the default; the prompt queuing
     of FairQueue does the same with learnt embeddings.
 
-    Limits: those of `HardPrompt`. What the model has decided by step :math:`\tau S` stays, the class too if it
-    decides that early. Cost: that of the original, 2 U-Net rows per image and step. SDXL is not supported.
+    Limits: those of `HardPrompt`. What the model has decided by step :math:`\tau S` stays, the class too if
+    it decides that early. Cost: that of the original, 2 U-Net rows per image and step. SDXL is not supported.
     """
 
     name: ClassVar[str] = "attribute_switching"

@@ -30,15 +30,15 @@ class DebiasVL:
     .. math:: c' = P c, \qquad P = P_0\, (I + \lambda M)^{-1}, \qquad
               M = \frac{1}{|S|} \sum_{(ij, ik) \in S} (z_{ij} - z_{ik}) (z_{ij} - z_{ik})^T
 
-    over all pairs of classes of a prompt. :math:`P_0 = I - V (V^T V)^{-1} V^T` takes the embeddings V of
-    "a photo of a {class} person" out. The authors' code for generation leaves it out, and so does the default.
+    over all pairs of classes of a prompt. :math:`P_0 = I - V (V^T V)^{-1} V^T` takes the embeddings V of "a
+    photo of a {class} person" out. The authors' code for generation leaves it out, and so does the default.
 
     Source: arXiv 2302.00070.
 
-    Limits: it makes the classes of an *embedding* alike, which does not make images half and half: all of them
-    may move to one side. It cannot aim at a ratio, so the target must be uniform. :math:`P_0` removes what
-    the class prompts have in common with every other prompt as well.
-    Cost: that of the original, 2 U-Net rows per image and step. SDXL is not supported.
+    Limits: it makes the classes of an *embedding* alike, which does not make images half and half: all of
+    them may move to one side. It cannot aim at a ratio, so the target must be uniform. :math:`P_0` removes
+    what the class prompts have in common with every other prompt as well. Cost: that of the original, 2 U-Net
+    rows per image and step. SDXL is not supported.
     """
 
     name: ClassVar[str] = "debias_vl"

@@ -30,9 +30,9 @@ class EmbeddingOffset:
 
     Source: fairbench; the plainest form of arXiv 2302.00070.
 
-    Limits: the middle between two embeddings need not be the embedding of a balanced mixture, and all images of
-    a prompt move alike, so they may all move across. Cost: that of the original, 2 U-Net rows per image and
-    step. SDXL is not supported.
+    Limits: the middle between two embeddings need not be the embedding of a balanced mixture, and all images
+    of a prompt move alike, so they may all move across. Cost: that of the original, 2 U-Net rows per image
+    and step. SDXL is not supported.
     """
 
     name: ClassVar[str] = "embedding_offset"

@@ -34,8 +34,8 @@ class EthicalIntervention:
     ``sentence=compassion`` and ``sentence=honesty``, show how much of an effect any longer prompt has.
 
     Limits: gender and race only. It states no ratio, so the target must be uniform. The sentence takes about
-    twelve tokens, and a text encoder may make little of it. Cost: that of the original, 2 U-Net rows per image
-    and step. SDXL is not supported.
+    twelve tokens, and a text encoder may make little of it. Cost: that of the original, 2 U-Net rows per
+    image and step. SDXL is not supported.
     """
 
     name: ClassVar[str] = "ethical_intervention"
@@ -60,7 +60,10 @@ class EthicalIntervention:
         """Raise a ``UserError`` where the target is not uniform or a prompt becomes too long."""
         if not target.is_uniform:
             raise UserError(f"{self.name} states no ratio: leave --target out, or use a drawn method")
-        model.tokens([appended(prompt, space.names, self.config.sentence) for prompt in prompts])
+        try:
+            model.tokens([appended(prompt, space.names, self.config.sentence) for prompt in prompts])
+        except UserError as error:
+            raise UserError(f"{self.name} needs a longer text encoder: {error}") from None
 
     def fit(self, context: FitContext) -> Intervention:
         """Note what to append; there is nothing to learn."""

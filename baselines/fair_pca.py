@@ -34,14 +34,14 @@ class FairPCA:
     .. math:: P = R \cdot \text{leading eigenvectors of } R^T X^T X R, \qquad
               c' = c\, P P^T + s\, x U^T U
 
-    where x is the embedding of a training prompt, drawn uniformly, in the drawn class. The same row of c and x
-    is combined.
+    where x is the embedding of a training prompt, drawn uniformly, in the drawn class. The same row of c and
+    x is combined.
 
     Source: arXiv 2510.21363. Its code applies the scale s of the noise twice (0.36 for its 0.6); here it is
     applied once.
 
-    Limits: written for a model with pooled embeddings, which Stable Diffusion 1.x and 2.x do not have; here the
-    token rows are all there is. Only differences that are the same for all rows and prompts are replaced.
+    Limits: written for a model with pooled embeddings, which Stable Diffusion 1.x and 2.x do not have; here
+    the token rows are all there is. Only differences that are the same for all rows and prompts are replaced.
     Cost: that of the original, 2 U-Net rows per image and step. SDXL is not supported.
     """
 

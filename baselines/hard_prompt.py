@@ -1,6 +1,6 @@
 """Write the drawn class into the prompt: what prompting can reach, and the bound for everything cleverer.
 
-"a photo of the face of a nurse, a person" is sent as "a photo of the face of an old Black male nurse, a person".
+"a photo of the face of a nurse, a person" becomes "a photo of the face of an old Black male nurse, a person".
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,12 +25,12 @@ class HardPrompt:
 
     with the words in the order of English adjectives (age, race, gender) and the article that fits them.
 
-    Source: the hard prompt search of arXiv 2309.05569, and "FairPrompt" of arXiv 2510.21363, which takes it as
-    the upper bound.
+    Source: the hard prompt search of arXiv 2309.05569, and "FairPrompt" of arXiv 2510.21363, which takes it
+    as the upper bound.
 
     Limits: a class must have a word. WMELH, which joins three groups, is called "white". An attribute that a
-    prompt names already is not named again; a prompt needs a subject with an article, whether or not that is a
-    person. Cost: that of the original, 2 U-Net rows per image and step. SDXL is not supported.
+    prompt names already is not named again; a prompt needs a subject with an article, whether or not that is
+    a person. Cost: that of the original, 2 U-Net rows per image and step. SDXL is not supported.
     """
 
     name: ClassVar[str] = "hard_prompt"

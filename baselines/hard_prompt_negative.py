@@ -30,9 +30,9 @@ class HardPromptNegative:
     Source: the hard prompt search with negative prompt in the reproducibility study of ITI-GEN
     (arXiv 2309.05569), TMLR 2024.
 
-    Limits: those of `HardPrompt`. The prediction for the negative prompt, which takes the place of that for the
-    empty one, is also asked for words that are far from anything the model was trained on.
-    Cost: that of the original, 2 U-Net rows per image and step. SDXL is not supported.
+    Limits: those of `HardPrompt`. The prediction for the negative prompt, which takes the place of that for
+    the empty one, is also asked for words that are far from anything the model was trained on. Cost: that of
+    the original, 2 U-Net rows per image and step. SDXL is not supported.
     """
 
     name: ClassVar[str] = "hard_prompt_negative"

@@ -33,9 +33,9 @@ class TimeEdit:
     .. math:: W' = \Big(\lambda W + \tfrac{1}{n} \sum_l W c'_l c_l^T\Big)
                    \Big(\lambda I + \tfrac{1}{n} \sum_l c_l c_l^T\Big)^{-1}
 
-    over the tokens of n training prompts. The class is the one that the training judge misses most in images of
-    the original model, which is the anti-stereotype of the source. Inserted words are skipped and padding is
-    shifted with the text.
+    over the tokens of n training prompts. The class is the one that the training judge misses most in images
+    of the original model, which is the anti-stereotype of the source. Inserted words are skipped and padding
+    is shifted with the text.
 
     Source: arXiv 2303.08084, which edits one prompt per model and tunes lambda, the only knob (smaller is
     stronger), for each; here one model has to serve all prompts, so the sum is over all of them.

@@ -1,4 +1,4 @@
-"""Unified concept editing, arXiv 2308.14761: edit cross-attention until each occupation shows the target ratio.
+"""Unified concept editing, arXiv 2308.14761: edit cross-attention until every concept shows the target ratio.
 
 In turns: generate and count with the training judge, move every concept towards the classes that it lacks.
 """
@@ -35,8 +35,9 @@ HISTORY = "shares.safetensors"
 class UCE:
     r"""Give every concept a new key and value, nearer to the classes that its images lack.
 
-    With :math:`c_i` the hidden states of the concepts to edit, :math:`c_j` those to preserve, :math:`a_k` those
-    of the class words in the same place, and :math:`r_{ik}` the measured shares, for every key and value matrix:
+    With :math:`c_i` the hidden states of the concepts to edit, :math:`c_j` those to preserve, :math:`a_k`
+    those of the class words in the same place, and :math:`r_{ik}` the measured shares, for every key and
+    value matrix:
 
     .. math:: W' &= \Big(\lambda W + \eta_e \sum_i v_i c_i^T + \eta_p \sum_j W c_j c_j^T\Big)
                     \Big(\lambda I + \eta_e \sum_i c_i c_i^T + \eta_p \sum_j c_j c_j^T\Big)^{-1} \\
@@ -44,11 +45,11 @@ class UCE:
                      \qquad \alpha_{ik} = \rho\, (t_k - r_{ik})
 
     in turns until :math:`|t_k - r_{ik}|` is below the tolerance for all i and k. That is ``edition=paper``: W
-    is what the last turn left, rows go from the last token of the concept to the end, and a concept within the
-    tolerance is preserved. ``edition=revised``, the authors' of 2025, always starts from the original W, edits
-    the last token only, and :math:`v_i = W c_i + \sum_k A_{ik} W a_k` with :math:`A_{ik}` the sum of
-    :math:`\alpha_{ik}` over the turns. Its released step size of 0.1 is never used there; here the step size is
-    what it says, and 1 does what that code does.
+    is what the last turn left, rows go from the last token of the concept to the end, and a concept within
+    the tolerance is preserved. ``edition=revised``, the authors' of 2025, always starts from the original W,
+    edits the last token only, and :math:`v_i = W c_i + \sum_k A_{ik} W a_k` with :math:`A_{ik}` the sum of
+    :math:`\alpha_{ik}` over the turns. Its released step size of 0.1 is never used there; here the step size
+    is what it says, and 1 does what that code does.
 
     Source: arXiv 2308.14761. Ratios come from the training judge instead of CLIP, prompts from the suite.
 
@@ -80,11 +81,11 @@ class UCE:
         tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05
         """A concept whose shares are all this near to the target is done."""
         step_size: Scale | None = None
-        """How far a missing share moves a concept; 0.1 in the paper's edition, 1 in the revised one if None."""
+        """How far a missing share moves a concept; if None 0.1, or 1 in the revised edition."""
         regularisation: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
         """How strongly matrices are held; lambda."""
         preserve: Scale | None = None
-        """Weight of what is preserved; 0.1 in the paper's edition, 1 in the revised one if None."""
+        """Weight of what is preserved; if None 0.1, or 1 in the revised edition."""
 
     def __init__(self, config: Config) -> None:
         revised = config.edition == "revised"

@@ -31,7 +31,7 @@ def class_words(space: AttributeSpace) -> list[str]:
 
 
 def other_words(space: AttributeSpace, k: int) -> str:
-    """Return the words of all classes that class ``k`` is not, attribute by attribute: "male, white, Asian"."""
+    """Return the words of all classes but class ``k``, attribute by attribute: "male, white, Asian"."""
     own = _words(space, k)
     return ", ".join(word for name in own for word in WORDS[name].values() if word != own[name])
 

@@ -1,4 +1,4 @@
-"""Every prompt once per class, and its embeddings: what closed-form methods learn from instead of pictures."""
+"""Every prompt in every class, and its embeddings: what closed-form methods learn from."""
 
 from collections.abc import Sequence
 
