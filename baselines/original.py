@@ -2,20 +2,29 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from fairbench.draws import Draw
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks
 from fairbench.models.text_to_image import TextToImage
 
 
 class Original:
-    """No debiasing at all."""
+    """No debiasing at all.
+
+    The pictures :math:`G(y, z_T)` of a prompt and its noise, as the model makes them.
+
+    Source: the model itself.
+
+    Limits: it shows the bias of the model and changes nothing.
+    """
 
     name: ClassVar[str] = "original"
     draw_class: ClassVar[DrawClass] = "emergent"
+    neutral: ClassVar[dict[str, Any]] = {}
 
     class Config(BaseModel):
         """Nothing to set."""
@@ -32,6 +41,6 @@ class Original:
         return Intervention(self.name, self.draw_class, tensors={}, settings={})
 
     @contextmanager
-    def apply(self, intervention: Intervention, model: TextToImage) -> Iterator[Hooks]:
+    def apply(self, intervention: Intervention, model: TextToImage, draw: Draw) -> Iterator[Hooks]:
         """Leave ``model`` alone."""
         yield Hooks()

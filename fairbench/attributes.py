@@ -101,6 +101,11 @@ class TargetDistribution:
             }
         )
 
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every class of every attribute is wanted equally often."""
+        return all(max(values) - min(values) < 1e-9 for values in self.probabilities.values())
+
     def joint(self, names: Iterable[str]) -> np.ndarray:
         """Probabilities of the product of ``names`` in row-major order, ``prod_a p_a(k_a)``; sums to 1."""
         joint = np.ones(1)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from pydantic_core.core_schema import ValidationInfo
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
+from fairbench.draws import Rule
 from fairbench.errors import UserError, invalid
 from fairbench.storage import read_yaml, sha256_of
 
@@ -31,6 +32,7 @@ class RunConfig(BaseModel):
     suite: str = "occupations"
     attributes: tuple[str, ...] = ("gender",)
     target: Literal["uniform"] | dict[str, tuple[float, ...]] = "uniform"
+    draw: Rule = "iid"
     updates: Count | None = None
     images_per_prompt: Count = 16
     test_prompts: Count | None = None
@@ -41,6 +43,12 @@ class RunConfig(BaseModel):
     training_judge: str | None = None
     features: tuple[str, ...] = ()
     training_features: tuple[str, ...] = ()
+    images: str | None = None
+    """A folder, a table or a run whose images are measured, instead of generating any."""
+    adapter: str | None = None
+    """The directory of an intervention to apply, instead of finetuning."""
+    until_width: Annotated[float, Field(ge=0.01, le=1)] | None = None
+    """Generate until the interval of the gap is so narrow, instead of so many images per prompt."""
 
     @field_validator("attributes", mode="before")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fairbench.cli import judges, listing, run, show
+from fairbench.cli import contract, evaluate, judges, listing, run, score, show
 from fairbench.errors import UserError
 
 INTERRUPTED = 130
@@ -18,6 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("test")(contract.test)
+app.command("evaluate")(evaluate.evaluate)
+app.command("score")(score.score)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
 app.add_typer(judges.app, name="judges")

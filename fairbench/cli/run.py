@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 def run(
     method: Annotated[
-        str | None,
-        typer.Option(help=r"Method, with options: biased_dft\[rank=8].", show_default="biased_dft"),
+        list[str] | None,
+        typer.Option(
+            help=r"Method, with options: biased_dft\[rank=8]; may be repeated.", show_default="biased_dft"
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -34,6 +36,10 @@ def run(
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="uniform, or gender=0.25/0.75.", show_default="uniform")
+    ] = None,
+    draw: Annotated[
+        str | None,
+        typer.Option(help="How drawn methods draw classes: iid, quota or by-seed.", show_default="iid"),
     ] = None,
     updates: Annotated[
         int | None, typer.Option(help="Finetuning updates.", show_default="the method's")
@@ -63,17 +69,21 @@ def run(
         list[str] | None, typer.Option(help="Training features; may be repeated.", show_default="the model's")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options here win.")] = None,
+    matrix: Annotated[
+        Path | None, typer.Option(help="YAML file of methods, attributes and seeds: many runs.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the run; default below ./runs.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Replace the run in the directory, or go on with it.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
-) -> None:
+) -> int | None:
     """Debias a model, measure it before and after on prompts it never saw, and show both."""
     overrides: dict[str, Any] = {
         "suite": suite,
         "attributes": attributes,
         "target": target,
+        "draw": draw,
         "updates": updates,
         "images_per_prompt": images_per_prompt,
         "test_prompts": test_prompts,
@@ -85,7 +95,14 @@ def run(
         "features": features or None,
         "training_features": training_features or None,
     }
-    settings = _settings(config, overrides | _named("method", method) | _named("model", model))
+    overrides |= _named("model", model)
+    if matrix or len(method or ()) > 1:
+        from fairbench.cli.matrix import run_matrix
+
+        return run_matrix(
+            matrix, method, config, overrides, out, fresh=fresh, as_json=as_json, draw=draw_pictures
+        )
+    settings = _settings(config, overrides | _named("method", method[0] if method else None))
 
     from fairbench.cli.output import print_json
     from fairbench.cli.progress import live_progress
@@ -96,11 +113,12 @@ def run(
     place = RunDirectory(out or default_directory(settings))
     done_before = place.finished
     with live_progress(quiet=as_json) as progress:
-        metrics = run_to_the_end(settings, place.path, fresh=fresh, progress=progress, draw=_draw)
+        metrics = run_to_the_end(settings, place.path, fresh=fresh, progress=progress, draw=draw_pictures)
     if as_json:
         print_json(metrics)
     else:
-        _print(metrics, place.path, done_before and not fresh)
+        print_result(metrics, place.path, done_before and not fresh)
+    return None
 
 
 def _settings(config: Path | None, overrides: dict[str, Any]) -> "RunConfig":
@@ -121,9 +139,10 @@ def _named(key: str, text: str | None) -> dict[str, Any]:
     return {key: name, f"{key}_options": options}
 
 
-def _draw(
+def draw_pictures(
     directory: Path, records: "pd.DataFrame", training: "pd.DataFrame | None", metrics: dict[str, Any]
 ) -> None:
+    """Draw the pictures of a run, and of its training where there was one."""
     from fairbench.report import curves, grids, plots
 
     pictures = directory / "pictures"
@@ -135,7 +154,8 @@ def _draw(
             curves.training(training, pictures / "training.png")
 
 
-def _print(metrics: dict[str, Any], directory: Path, done_before: bool) -> None:
+def print_result(metrics: dict[str, Any], directory: Path, done_before: bool) -> None:
+    """Print the table of a run, and where everything is."""
     from rich.console import Console
 
     from fairbench.report import tables
