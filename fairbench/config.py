@@ -41,6 +41,7 @@ class RunConfig(BaseModel):
     training_judge: str | None = None
     features: tuple[str, ...] = ()
     training_features: tuple[str, ...] = ()
+    stop_on: tuple[str, ...] = ()
 
     @field_validator("attributes", mode="before")
     @classmethod

@@ -33,7 +33,10 @@ SETTINGS = "intervention.json"
 
 @dataclass(frozen=True)
 class FitContext:
-    """All that a method may use to learn; ``directory`` is where it keeps what it needs to go on later."""
+    """All that a method may use to learn; ``directory`` is where it keeps what it needs to go on later.
+
+    ``log`` takes a row per update; true asks the method to stop there and return what it has.
+    """
 
     model: TextToImage
     prompts: list[Prompt]
@@ -46,7 +49,7 @@ class FitContext:
     directory: Path
     suite: str
     suite_version: str
-    log: Callable[[dict[str, Any]], None]
+    log: Callable[[dict[str, Any]], bool | None]
 
     def description(self) -> dict[str, Any]:
         """Name all that decides what is learnt, apart from the method's own settings."""

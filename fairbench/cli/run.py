@@ -1,5 +1,6 @@
 """``fairbench run``: debias a model, measure it before and after, and show both."""
 
+import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -62,6 +63,10 @@ def run(
     training_features: Annotated[
         list[str] | None, typer.Option(help="Training features; may be repeated.", show_default="the model's")
     ] = None,
+    stop_on: Annotated[
+        list[str] | None,
+        typer.Option(help="End the finetuning on this warning; may be repeated.", show_default="none"),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options here win.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the run; default below ./runs.")] = None,
     fresh: Annotated[
@@ -84,6 +89,7 @@ def run(
         "training_judge": training_judge,
         "features": features or None,
         "training_features": training_features or None,
+        "stop_on": stop_on or None,
     }
     settings = _settings(config, overrides | _named("method", method) | _named("model", model))
 
@@ -96,7 +102,7 @@ def run(
     place = RunDirectory(out or default_directory(settings))
     done_before = place.finished
     with live_progress(quiet=as_json) as progress:
-        metrics = run_to_the_end(settings, place.path, fresh=fresh, progress=progress, draw=_draw)
+        metrics = run_to_the_end(settings, place.path, fresh=fresh, progress=progress, draw=_draw, warn=_warn)
     if as_json:
         print_json(metrics)
     else:
@@ -119,6 +125,10 @@ def _named(key: str, text: str | None) -> dict[str, Any]:
 
     name, options = spec(text)
     return {key: name, f"{key}_options": options}
+
+
+def _warn(message: str) -> None:
+    print(f"fairbench: warning: {message}", file=sys.stderr)
 
 
 def _draw(

@@ -76,13 +76,13 @@ class Training:
         self,
         updates: int,
         accumulate: Callable[[int], Log],
-        log: Callable[[Log], None],
+        log: Callable[[Log], bool | None],
         on_save: Callable[[], None] = lambda: None,
     ) -> dict[str, torch.Tensor]:
         """Do what is left of ``updates`` and return the averaged parameters.
 
         ``accumulate(update)`` leaves gradients in ``.grad`` and returns what is to be logged; it may give up
-        with a ``FloatingPointError``. An update whose gradient is not finite is skipped and counted. After an
+        with a ``FloatingPointError``. A log that returns true ends the training there. An update whose gradient is not finite is skipped and counted. After an
         interruption the updates since the last save, at most twenty, are done and logged once more.
 
         Raises
@@ -90,9 +90,10 @@ class Training:
         UserError
             After ten updates in a row whose gradient was not finite, or if the state cannot be written.
         """
-        while self.progress.update < updates:
-            log(self._update(accumulate))
-            if self.progress.update % SAVE_EVERY == 0 or self.progress.update == updates:
+        stop = False
+        while self.progress.update < updates and not stop:
+            stop = bool(log(self._update(accumulate)))
+            if stop or self.progress.update % SAVE_EVERY == 0 or self.progress.update == updates:
                 on_save()
                 self._save()
         return self.average.values

@@ -21,6 +21,7 @@ from fairbench.runs.provenance import Stopwatch, describe_machine, peak_memory
 from fairbench.runs.records import planned, record
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.training_log import TrainingLog
+from fairbench.runs.watch import Watch, told_at_the_end
 from fairbench.storage import (
     atomic_write_json,
     atomic_write_table,
@@ -50,6 +51,7 @@ def run(
     fresh: bool = False,
     progress: Progress = lambda stage, done, total: None,
     draw: Draw | None = None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Debias a model and measure it before and after; return the metrics.
 
@@ -68,6 +70,8 @@ def run(
         Told ``(stage, done, total)`` as the run goes.
     draw
         Draws the pictures.
+    warn
+        Told in a line of what goes wrong while the method trains.
 
     Raises
     ------
@@ -83,14 +87,22 @@ def run(
     with lock(place.path):
         if fresh:
             place.clear()
-        return _Run(plan, place, instruments, progress).to_the_end(draw)
+        return _Run(plan, place, instruments, progress, warn).to_the_end(draw)
 
 
 class _Run:
     """The stages of one run, in the order in which they are written here."""
 
-    def __init__(self, plan: Plan, place: RunDirectory, instruments: Instruments, progress: Progress) -> None:
-        self.plan, self.place, self.instruments, self.progress = plan, place, instruments, progress
+    def __init__(
+        self,
+        plan: Plan,
+        place: RunDirectory,
+        instruments: Instruments,
+        progress: Progress,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.plan, self.place, self.instruments = plan, place, instruments
+        self.progress, self.warn = progress, warn
         self.provenance = self._begin()
         self.watch = Stopwatch(self.provenance.get("seconds"))
 
@@ -122,9 +134,11 @@ class _Run:
         plan, instruments = self.plan, self.instruments
         log = TrainingLog(self.place.training / "log.jsonl")
 
-        def tell(row: dict[str, Any]) -> None:
-            log.append(row)
+        watch = Watch(log, plan.config.stop_on, self.warn)
+
+        def tell(row: dict[str, Any]) -> bool:
             self.progress("finetuning", int(row["update"]), plan.updates)
+            return watch(row)
 
         context = FitContext(
             model=instruments.model,
@@ -171,6 +185,9 @@ class _Run:
         """Turn the records into numbers."""
         with self._stage("metrics"):
             metrics = measure(records, features, self.plan, self.instruments)
+            if self.plan.trains:
+                log, stop_on = self.training_table(), self.plan.config.stop_on
+                metrics = told_at_the_end(log, metrics, self.plan.updates, stop_on)
             atomic_write_json(self.place / "metrics.json", metrics)
         return metrics
 
