@@ -92,7 +92,7 @@ class Training:
         """
         stop = False
         while self.progress.update < updates and not stop:
-            stop = bool(log(self._update(accumulate)))
+            stop = log(self._update(accumulate)) is True
             if stop or self.progress.update % SAVE_EVERY == 0 or self.progress.update == updates:
                 on_save()
                 self._save()
