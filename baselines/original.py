@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from fairbench.draws import Draw
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks
 from fairbench.models.text_to_image import TextToImage
@@ -32,6 +33,6 @@ class Original:
         return Intervention(self.name, self.draw_class, tensors={}, settings={})
 
     @contextmanager
-    def apply(self, intervention: Intervention, model: TextToImage) -> Iterator[Hooks]:
+    def apply(self, intervention: Intervention, model: TextToImage, draw: Draw) -> Iterator[Hooks]:
         """Leave ``model`` alone."""
         yield Hooks()

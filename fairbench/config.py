@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from pydantic_core.core_schema import ValidationInfo
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
+from fairbench.draws import Rule
 from fairbench.errors import UserError, invalid
 from fairbench.storage import read_yaml, sha256_of
 
@@ -31,6 +32,7 @@ class RunConfig(BaseModel):
     suite: str = "occupations"
     attributes: tuple[str, ...] = ("gender",)
     target: Literal["uniform"] | dict[str, tuple[float, ...]] = "uniform"
+    draw: Rule = "iid"
     updates: Count | None = None
     images_per_prompt: Count = 16
     test_prompts: Count | None = None

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from fairbench.draws import Draw
 from fairbench.errors import UserError
 from fairbench.finetuning.adapters import text_encoder_lora
 from fairbench.finetuning.batches import Batches
@@ -134,7 +135,7 @@ class BiasedDFT:
         return Intervention(self.name, self.draw_class, tensors, settings | {"updates": context.updates})
 
     @contextmanager
-    def apply(self, intervention: Intervention, model: TextToImage) -> Iterator[Hooks]:
+    def apply(self, intervention: Intervention, model: TextToImage, draw: Draw) -> Iterator[Hooks]:
         """Put the trained weights into the text encoder for as long as the context lasts."""
         with lora_weights(model, intervention.tensors):
             yield Hooks()

@@ -23,7 +23,7 @@ def test_the_method():
     exec(example("Add a method", "python"), scope)
     method = scope["NameIt"](scope["NameIt"].Config())
     intervention = method.fit(SimpleNamespace(space=AttributeSpace.parse("gender")))
-    with method.apply(intervention, None) as hooks:
+    with method.apply(intervention, None, lambda seeds: [seed % 2 for seed in seeds]) as hooks:
         assert hooks.rewrite(["a cook", "a cook"], [4, 5]) == ["a cook, female", "a cook, male"]
 
 

@@ -36,6 +36,10 @@ def run(
     target: Annotated[
         str | None, typer.Option(help="uniform, or gender=0.25/0.75.", show_default="uniform")
     ] = None,
+    draw: Annotated[
+        str | None,
+        typer.Option(help="How drawn methods draw classes: iid, quota or by-seed.", show_default="iid"),
+    ] = None,
     updates: Annotated[
         int | None, typer.Option(help="Finetuning updates.", show_default="the method's")
     ] = None,
@@ -79,6 +83,7 @@ def run(
         "suite": suite,
         "attributes": attributes,
         "target": target,
+        "draw": draw,
         "updates": updates,
         "images_per_prompt": images_per_prompt,
         "test_prompts": test_prompts,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from fairbench import draws
 from fairbench.config import RunConfig
 from fairbench.intervention import FitContext, Intervention
 from fairbench.runs.directory import RunDirectory, default_directory
@@ -125,7 +126,7 @@ class _Run:
 
     def original_images(self) -> "pd.DataFrame":
         """Generate the test images of the model as it is; return their rows."""
-        return self._images(ORIGINAL, "original", None)
+        return self._images(self._rows(ORIGINAL, "original"), "original images", None)
 
     def finetuning(self) -> Intervention:
         """Fit the method, or load what it produced before; the adapter is there only when complete."""
@@ -164,8 +165,13 @@ class _Run:
 
     def debiased_images(self, intervention: Intervention) -> "pd.DataFrame":
         """Generate the same test images, from the same noise, with the method applied; return their rows."""
-        with self.plan.method.apply(intervention, self.instruments.model) as hooks:
-            return self._images(self.plan.config.method, "debiased", hooks)
+        plan, rows = self.plan, self._rows(self.plan.config.method, "debiased")
+        pairs = zip(rows["prompt_id"], rows["seed"], strict=True)
+        drawn = draws.Draw.make(plan.space, plan.target, plan.config.draw, pairs)
+        if plan.method.draw_class == "drawn":
+            rows["drawn"] = [plan.space.labels[k] for k in drawn(rows["seed"])]
+        with plan.method.apply(intervention, self.instruments.model, drawn) as hooks:
+            return self._images(rows, "debiased images", hooks)
 
     def records(self, variants: list["pd.DataFrame"]) -> "tuple[pd.DataFrame, dict[str, Tensor]]":
         """Judge every image and compare it with the original of the same noise."""
@@ -228,11 +234,14 @@ class _Run:
         self.provenance["peak_memory_bytes"] = max(peak_memory(), self.provenance["peak_memory_bytes"])
         atomic_write_json(self.place / "provenance.json", self.provenance)
 
-    def _images(self, variant: str, folder: str, hooks: Any) -> "pd.DataFrame":
-        config, stage = self.plan.config, f"{folder} images"
-        rows = planned(
+    def _rows(self, variant: str, folder: str) -> "pd.DataFrame":
+        config = self.plan.config
+        return planned(
             variant, folder, self.plan.suite, self.plan.test, config.images_per_prompt, config.seed
         )
+
+    def _images(self, rows: "pd.DataFrame", stage: str, hooks: Any) -> "pd.DataFrame":
+        config = self.plan.config
         generate = generator(
             self.instruments.model, steps=config.steps, guidance=config.guidance, hooks=hooks
         )

@@ -10,7 +10,7 @@ def test_the_original_changes_nothing():
     intervention = method.fit(None)
     assert (intervention.method, intervention.draw_class) == ("original", "emergent")
     assert intervention.tensors == {}
-    with method.apply(intervention, None) as hooks:
+    with method.apply(intervention, None, None) as hooks:
         assert hooks == Hooks()
 
 

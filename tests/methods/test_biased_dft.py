@@ -45,7 +45,7 @@ def test_the_model_is_left_as_it_was(tmp_path):
     fitted = method(learning_rate=0.02)
     intervention = fitted.fit(make_context(tmp_path, model))
     assert torch.equal(generated(model), before)
-    with fitted.apply(intervention, model) as hooks:
+    with fitted.apply(intervention, model, None) as hooks:
         assert hooks == Hooks()
         assert not torch.equal(generated(model), before)
     assert torch.equal(generated(model), before)
@@ -75,7 +75,7 @@ def test_the_adapter_loads_into_a_plain_pipeline(tmp_path, scheduler):
     fitted = method(learning_rate=0.05)
     intervention = fitted.fit(make_context(tmp_path / "training", model))
     intervention.save(tmp_path / "adapter")
-    with fitted.apply(Intervention.load(tmp_path / "adapter"), model):
+    with fitted.apply(Intervention.load(tmp_path / "adapter"), model, None):
         ours = generated(model)
     plain = StableDiffusionPipeline.from_pretrained(
         save_tiny(tmp_path / "model", scheduler), safety_checker=None, requires_safety_checker=False

@@ -54,7 +54,7 @@ class Nudge:
         return Intervention(self.name, self.draw_class, {"size": torch.tensor(self.config.size)}, {})
 
     @contextmanager
-    def apply(self, intervention, model):
+    def apply(self, intervention, model, draw):
         size = intervention.tensors["size"]
         yield Hooks(embed=lambda c: Conditioning(c.conditional + size, c.unconditional))
 '''
