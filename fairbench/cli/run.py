@@ -71,6 +71,10 @@ def run(
         list[str] | None,
         typer.Option(help="End the finetuning on this warning; may be repeated.", show_default="none"),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Settings of an experiment, see fairbench list presets; options here win."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options here win.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the run; default below ./runs.")] = None,
     fresh: Annotated[
@@ -96,7 +100,7 @@ def run(
         "training_features": training_features or None,
         "stop_on": stop_on or None,
     }
-    settings = _settings(config, overrides | _named("method", method) | _named("model", model))
+    settings = _settings(config, preset, overrides | _named("method", method) | _named("model", model))
 
     from fairbench.cli.output import print_json
     from fairbench.cli.progress import live_progress
@@ -104,7 +108,8 @@ def run(
     from fairbench.runs.runner import run as run_to_the_end
 
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
-    place = RunDirectory(out or default_directory(settings))
+    named = Path("runs") / f"{preset}-s{settings.seed}" if preset else default_directory(settings)
+    place = RunDirectory(out or named)
     done_before = place.finished
     with live_progress(quiet=as_json) as progress:
         metrics = run_to_the_end(settings, place.path, fresh=fresh, progress=progress, draw=_draw, warn=_warn)
@@ -114,12 +119,25 @@ def run(
         _print(metrics, place.path, done_before and not fresh)
 
 
-def _settings(config: Path | None, overrides: dict[str, Any]) -> "RunConfig":
+def _settings(config: Path | None, preset: str | None, overrides: dict[str, Any]) -> "RunConfig":
     from fairbench.config import load_config, make_config
 
+    if config is not None and preset is not None:
+        raise UserError("give --preset or --config, not both")
     if config is not None:
         return load_config(config, overrides)
-    return make_config({key: value for key, value in overrides.items() if value is not None})
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if preset is None:
+        return make_config(given)
+    return make_config(_preset(preset, given.get("model")) | given, f"preset {preset}")
+
+
+def _preset(name: str, model: str | None) -> dict[str, Any]:
+    """Return the settings of the preset that fits the model named beside it."""
+    from fairbench.presets import preset_for
+    from fairbench.runs.instruments import of_the_family
+
+    return preset_for(name, model, model is not None and of_the_family(model)).settings
 
 
 def _named(key: str, text: str | None) -> dict[str, Any]:

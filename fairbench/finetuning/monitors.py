@@ -82,21 +82,21 @@ def _unstable(log: pd.DataFrame) -> Iterator[Sign]:
     if "nonfinite" in log:
         share = log["nonfinite"].diff().rolling(WINDOW).mean()
         yield share > 0.05, f"{share.iloc[-1]:.0%} of the updates had no finite gradient and were skipped"
-    if "confidence" in log:
-        mean, first = _mean(log["confidence"]), _first(log["confidence"])
+    for column in (*_columns(log, "confidence"), *_columns(log, "targeted")):
+        mean, first = _mean(log[column]), _first(log[column])
         yield (
             mean < 0.75 * first,
-            f"the targets have become uncertain: confidence {first:.2f} at first, {mean.iloc[-1]:.2f} now",
+            f"the targets are collapsing: {column} {first:.2f} at first, {mean.iloc[-1]:.2f} now",
         )
 
 
 def _judge_fooled(log: pd.DataFrame) -> Iterator[Sign]:
-    if "undecided" in log:
-        mean, first = _mean(log["undecided"]), _first(log["undecided"])
+    for column in _columns(log, "undecided"):
+        mean, first = _mean(log[column]), _first(log[column])
         yield (
             (mean > 0.3) & (mean > 2 * first),
-            f"the judge can no longer decide: {mean.iloc[-1]:.0%} of its probabilities lie "
-            f"between .2 and .8, {first:.0%} at first; the images may be made to fool it",
+            f"the judge can no longer decide: {mean.iloc[-1]:.0%} of the images have {_of(column)} "
+            f"probabilities between .2 and .8, {first:.0%} at first; they may be made to fool it",
         )
 
 
@@ -142,9 +142,7 @@ def _learnt_from_one_judge(log: pd.DataFrame, metrics: Mapping[str, Any]) -> Ite
     for attribute, _, _ in _asked(metrics):
         gap = metrics.get("gaming_gap", {}).get(attribute)
         if gap is not None and gap < -0.15:
-            yield (
-                f"the judge that it learnt from sees {-gap:.2f} less {attribute} bias than the others do"
-            )
+            yield (f"the judge that it learnt from sees {-gap:.2f} less {attribute} bias than the others do")
 
 
 RESULTS: tuple[tuple[str, Callable[[pd.DataFrame, Mapping[str, Any]], Iterator[str]]], ...] = (
@@ -156,11 +154,11 @@ RESULTS: tuple[tuple[str, Callable[[pd.DataFrame, Mapping[str, Any]], Iterator[s
 
 
 def _columns(log: pd.DataFrame, start: str) -> list[str]:
-    return [str(column) for column in log if str(column).startswith(f"{start}_")]
+    return [str(column) for column in log if str(column).partition("_")[0] == start]
 
 
 def _of(column: str) -> str:
-    return column.partition("_")[2]
+    return column.partition("_")[2] or "class"
 
 
 def _mean(values: pd.Series) -> pd.Series:
@@ -174,7 +172,9 @@ def _first(values: pd.Series) -> float:
 
 def _variants(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return what was measured of the original and of the debiased model."""
-    return list(metrics.get("variants", {}).values())[:2] if len(metrics.get("variants", {})) > 1 else [{}, {}]
+    return (
+        list(metrics.get("variants", {}).values())[:2] if len(metrics.get("variants", {})) > 1 else [{}, {}]
+    )
 
 
 def _asked(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:

@@ -90,7 +90,9 @@ def _caption(metrics: Metrics) -> str:
         if metrics.get(key)
     ]
     warnings = [f"warning: {w['name']}{_since(w)}: {w['sentence']}" for w in metrics.get("warnings", ())]
-    return "\n".join([LEGEND, *([" · ".join(judges)] if judges else []), *metrics.get("notes", ()), *warnings])
+    return "\n".join(
+        [LEGEND, *([" · ".join(judges)] if judges else []), *metrics.get("notes", ()), *warnings]
+    )
 
 
 def _since(warning: Mapping[str, Any]) -> str:

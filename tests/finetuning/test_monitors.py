@@ -24,8 +24,8 @@ def log(updates=UPDATES, **columns):
         "gradient_norm": 0.2 + 0 * falling,
         "clipped": 0 * update,
         "nonfinite": 0 * update,
-        "confidence": 0.95 + 0 * falling,
-        "undecided": 0.05 + 0 * falling,
+        "confidence_gender": 0.95 + 0 * falling,
+        "undecided_gender": 0.05 + 0 * falling,
     }
     return pd.DataFrame({"update": update, **healthy, **{k: f(update) for k, f in columns.items()}})
 
@@ -48,9 +48,21 @@ def after(update, change, before, then):
         # 1.5 times the lowest mean, 1: from 1 to 3 it takes six values to pass 1.5
         ("unstable", "loss", lambda u: after(u, 60, 1.0, 3.0), 66, "1.00 at its lowest, 3.00 now"),
         ("unstable", "nonfinite", lambda u: np.maximum(0, u - 60), 62, "100% of the updates"),
-        ("unstable", "confidence", lambda u: after(u, 60, 0.9, 0.5), 72, "confidence 0.90 at first, 0.50"),
+        (
+            "unstable",
+            "targeted_gender",
+            lambda u: after(u, 60, 0.9, 0.5),
+            72,
+            "targeted_gender 0.90 at first, 0.50 now",
+        ),
         # .05 -> .85: the mean is above .3 from the seventh value on
-        ("judge_fooled", "undecided", lambda u: after(u, 60, 0.05, 0.85), 67, "85% of its probabilities"),
+        (
+            "judge_fooled",
+            "undecided_gender",
+            lambda u: after(u, 60, 0.05, 0.85),
+            67,
+            "85% of the images have gender",
+        ),
     ],
 )
 def test_a_fault_is_named_with_its_numbers_and_its_beginning(name, column, values, since, words):
