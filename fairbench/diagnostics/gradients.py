@@ -228,7 +228,7 @@ def _ratio(above: float, below: float) -> float | None:
 
 
 def _rates(curves: pd.DataFrame) -> dict[str, Any]:
-    """Return, by rule, the share of updates without a finite gradient and of those that a clip would catch."""
+    """Return, by rule, the last tenth's loss and how often a gradient was not finite or would be clipped."""
     by_rule = curves.groupby("rule", sort=False)
     return {
         "nonfinite_rate": {str(rule): float((~rows["finite"]).mean()) for rule, rows in by_rule},

@@ -82,8 +82,9 @@ class Training:
         """Do what is left of ``updates`` and return the averaged parameters.
 
         ``accumulate(update)`` leaves gradients in ``.grad`` and returns what is to be logged; it may give up
-        with a ``FloatingPointError``. A log that returns true ends the training there. An update whose gradient is not finite is skipped and counted. After an
-        interruption the updates since the last save, at most twenty, are done and logged once more.
+        with a ``FloatingPointError``. An update whose gradient is not finite is skipped and counted. A log
+        that returns True ends the training there. After an interruption the updates since the last save, at
+        most twenty, are done and logged once more.
 
         Raises
         ------

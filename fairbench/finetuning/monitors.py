@@ -172,9 +172,8 @@ def _first(values: pd.Series) -> float:
 
 def _variants(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return what was measured of the original and of the debiased model."""
-    return (
-        list(metrics.get("variants", {}).values())[:2] if len(metrics.get("variants", {})) > 1 else [{}, {}]
-    )
+    variants = list(metrics.get("variants", {}).values())
+    return variants[:2] if len(variants) > 1 else [{}, {}]
 
 
 def _asked(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:

@@ -1,4 +1,4 @@
-"""The experiments of arXiv 2311.07604 as ordinary settings files, one for Stable Diffusion and one for portraits.
+"""The experiments of arXiv 2311.07604 as ordinary settings files, for Stable Diffusion and for portraits.
 
 Each can be copied, changed and given to ``fairbench run --config``.
 """
@@ -73,6 +73,5 @@ def preset_for(name: str, model: str | None, of_the_family: bool) -> Preset:
         return preset
     if of_the_family:
         return load_preset(name + FAMILY)
-    raise UserError(
-        f"preset {name} is for models of the portraits family: for {model} use --preset {name.removesuffix(FAMILY)}"
-    )
+    other = name.removesuffix(FAMILY)
+    raise UserError(f"preset {name} is for models of the portraits family: for {model} use --preset {other}")

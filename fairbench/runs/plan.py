@@ -40,8 +40,8 @@ def make_plan(config: RunConfig) -> Plan:
     Raises
     ------
     UserError
-        A method, option, suite, attribute or monitor is unknown, the target does not fit, or there are fewer test
-        prompts than asked for.
+        A method, option, suite, attribute or monitor is unknown, the target does not fit, or there are fewer
+        test prompts than asked for.
     """
     for name in config.stop_on:
         if name not in MONITORS:

@@ -1,4 +1,4 @@
-"""Reads the training log while it grows, warns once of whatever goes wrong, and may end the training for it."""
+"""Reads the training log while it grows, warns once of what goes wrong, and may end the training for it."""
 
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any

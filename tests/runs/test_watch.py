@@ -52,7 +52,7 @@ def test_a_run_that_is_stopped_finishes_with_what_was_trained_and_says_so(small,
 
 def test_an_unknown_monitor_is_refused_before_anything_is_written(small, tmp_path):
     for name in ("unstabel", "overfitting"):  # the second can only be told at the end
-        with pytest.raises(UserError, match="unknown monitor to stop on .*unstable"):
+        with pytest.raises(UserError, match=r"unknown monitor to stop on .*unstable"):
             run(small.config(stop_on=(name,)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
