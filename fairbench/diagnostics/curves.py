@@ -86,7 +86,7 @@ def _accumulate(
 ) -> None:
     arguments = (task.model, trajectory, conditioning, cotangent)
     if rule == "exact":
-        exact_gradient(*arguments, task.gains, guidance=task.guidance)
+        exact_gradient(*arguments, task.sampler[1], guidance=task.guidance)
     else:
         adjusted_gradient(*arguments, task.weights(rule), guidance=task.guidance)
 

@@ -48,15 +48,14 @@ class Task:
     seed: int = 0
 
     @cached_property
-    def gains(self) -> torch.Tensor:
-        """S x S, see `path_gains`."""
-        return path_gains(self.model.pipeline.scheduler, self.steps)[1]
+    def sampler(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Timesteps, shape (S,), and gains, S x S; see `path_gains`."""
+        return path_gains(self.model.pipeline.scheduler, self.steps)
 
     def weights(self, mode: str) -> torch.Tensor:
         """Return the weights of the S steps, see `step_weights`."""
-        scheduler = self.model.pipeline.scheduler
-        timesteps, gains = path_gains(scheduler, self.steps)
-        return step_weights(timesteps, gains[-1], mode, scheduler)
+        timesteps, gains = self.sampler
+        return step_weights(timesteps, gains[-1], mode, self.model.pipeline.scheduler)
 
     def seeds(self, purpose: str, count: int) -> list[int]:
         """Return the seeds of ``count`` images."""
@@ -128,8 +127,9 @@ def diagnose(
         Told ``(stage, done, total)``.
     """
     progress("gradients", 0, 2)
-    steps = pd.DataFrame({"step": range(1, len(task.gains) + 1), "timestep": _timesteps(task)})
-    steps["gain"] = task.gains[-1].numpy()
+    timesteps, gains = task.sampler
+    steps = pd.DataFrame({"step": range(1, len(timesteps) + 1), "timestep": timesteps.double().cpu().numpy()})
+    steps["gain"] = gains[-1].numpy()
     for mode in ("standardised", "official"):
         steps[f"weight_{mode}"] = task.weights(mode).numpy()
     steps = pd.concat([steps, scales(task, seeds)], axis=1)
@@ -198,7 +198,7 @@ def _terms(
 ) -> dict[str, torch.Tensor]:
     """Return rule -> the S x N x L x D terms that its gradient is the sum of."""
     exact, direct = step_contributions(
-        task.model, trajectory, conditioning, cotangent, task.gains, guidance=task.guidance
+        task.model, trajectory, conditioning, cotangent, task.sampler[1], guidance=task.guidance
     )
     weighted = {mode: direct * task.weights(mode).to(direct).reshape(-1, 1, 1, 1) for mode in RULES[1:]}
     return {"exact": exact} | weighted
@@ -208,10 +208,6 @@ def _shares(steps: torch.Tensor) -> np.ndarray:
     steps = steps.double()
     update = steps.sum(0)
     return (steps @ update / update.square().sum()).numpy()
-
-
-def _timesteps(task: Task) -> np.ndarray:
-    return path_gains(task.model.pipeline.scheduler, task.steps)[0].double().cpu().numpy()
 
 
 def _headline(steps: pd.DataFrame) -> dict[str, Any]:
