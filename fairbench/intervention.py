@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fairbench.attributes import AttributeSpace, TargetDistribution
     from fairbench.features.image_features import ImageFeatures
+    from fairbench.finetuning.faces import Faces
     from fairbench.judges.judge import Judge
     from fairbench.models.text_to_image import TextToImage
     from fairbench.suites import Prompt
@@ -50,6 +51,7 @@ class FitContext:
     suite: str
     suite_version: str
     log: Callable[[dict[str, Any]], bool | None]
+    faces: Faces | None = None
 
     def description(self) -> dict[str, Any]:
         """Name all that decides what is learnt, apart from the method's own settings."""
@@ -61,6 +63,7 @@ class FitContext:
             "target": {name: list(values) for name, values in self.target.probabilities.items()},
             "judge": {self.judge.name: self.judge.sha256},
             "features": {network.name: network.sha256 for network in self.features},
+            "faces": {self.faces.name: self.faces.sha256} if self.faces else None,
             "seed": self.seed,
         }
 
@@ -72,7 +75,10 @@ class Intervention:
     method: str
     draw_class: DrawClass
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    """LoRA weights, named as ``load_lora_weights`` reads them."""
     settings: dict[str, Any] = field(default_factory=dict)
+    embeddings: dict[str, Tensor] = field(default_factory=dict)
+    """Token to its n x D soft tokens, as ``load_textual_inversion`` reads them."""
 
     def save(self, directory: Path | str) -> None:
         """Write the weights (where there are any), then the settings, into ``directory``."""
