@@ -34,7 +34,10 @@ SETTINGS = "intervention.json"
 
 @dataclass(frozen=True)
 class FitContext:
-    """All that a method may use to learn; ``directory`` is where it keeps what it needs to go on later."""
+    """All that a method may use to learn; ``directory`` is where it keeps what it needs to go on later.
+
+    ``log`` takes a row per update; true asks the method to stop there and return what it has.
+    """
 
     model: TextToImage
     prompts: list[Prompt]
@@ -47,7 +50,7 @@ class FitContext:
     directory: Path
     suite: str
     suite_version: str
-    log: Callable[[dict[str, Any]], None]
+    log: Callable[[dict[str, Any]], bool | None]
     faces: Faces | None = None
 
     def description(self) -> dict[str, Any]:

@@ -16,14 +16,21 @@ class Kind(StrEnum):
     models = "models"
     suites = "suites"
     judges = "judges"
+    presets = "presets"
 
 
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the methods, models, suites or judges that a run can name."""
-    rows = {"methods": _methods, "models": _models, "suites": _suites, "judges": _judges}[kind]()
+    """List the methods, models, suites, judges or presets that a run can name."""
+    rows = {
+        "methods": _methods,
+        "models": _models,
+        "suites": _suites,
+        "judges": _judges,
+        "presets": _presets,
+    }[kind]()
     if as_json:
         print_json(rows)
     elif rows:
@@ -70,3 +77,9 @@ def _judges() -> list[dict[str, Any]]:
     from fairbench.judges import list_judges
 
     return [{"name": name} for name in list_judges()]
+
+
+def _presets() -> list[dict[str, Any]]:
+    from fairbench.presets import list_presets, load_preset
+
+    return [{"name": name, "summary": load_preset(name).summary} for name in list_presets()]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fairbench.cli import contract, evaluate, judges, listing, run, score, show
+from fairbench.cli import contract, diagnose, evaluate, judges, listing, run, score, show
 from fairbench.errors import UserError
 
 INTERRUPTED = 130
@@ -24,6 +24,7 @@ app.command("score")(score.score)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
 app.add_typer(judges.app, name="judges")
+app.add_typer(diagnose.app, name="diagnose")
 
 
 def _version(wanted: bool) -> None:

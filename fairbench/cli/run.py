@@ -1,5 +1,6 @@
 """``fairbench run``: debias a model, measure it before and after, and show both."""
 
+import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -68,6 +69,14 @@ def run(
     training_features: Annotated[
         list[str] | None, typer.Option(help="Training features; may be repeated.", show_default="the model's")
     ] = None,
+    stop_on: Annotated[
+        list[str] | None,
+        typer.Option(help="End the finetuning on this warning; may be repeated.", show_default="none"),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Settings of an experiment, see fairbench list presets; options here win."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options here win.")] = None,
     matrix: Annotated[
         Path | None, typer.Option(help="YAML file of methods, attributes and seeds: many runs.")
@@ -94,15 +103,18 @@ def run(
         "training_judge": training_judge,
         "features": features or None,
         "training_features": training_features or None,
+        "stop_on": stop_on or None,
     }
     overrides |= _named("model", model)
     if matrix or len(method or ()) > 1:
         from fairbench.cli.matrix import run_matrix
 
+        if preset is not None:
+            raise UserError("a preset is one run: give --preset or a matrix, not both")
         return run_matrix(
             matrix, method, config, overrides, out, fresh=fresh, as_json=as_json, draw=draw_pictures
         )
-    settings = _settings(config, overrides | _named("method", method[0] if method else None))
+    settings = _settings(config, preset, overrides | _named("method", method[0] if method else None))
 
     from fairbench.cli.output import print_json
     from fairbench.cli.progress import live_progress
@@ -110,10 +122,13 @@ def run(
     from fairbench.runs.runner import run as run_to_the_end
 
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
-    place = RunDirectory(out or default_directory(settings))
+    named = Path("runs") / f"{preset}-s{settings.seed}" if preset else default_directory(settings)
+    place = RunDirectory(out or named)
     done_before = place.finished
     with live_progress(quiet=as_json) as progress:
-        metrics = run_to_the_end(settings, place.path, fresh=fresh, progress=progress, draw=draw_pictures)
+        metrics = run_to_the_end(
+            settings, place.path, fresh=fresh, progress=progress, draw=draw_pictures, warn=_warn
+        )
     if as_json:
         print_json(metrics)
     else:
@@ -121,12 +136,25 @@ def run(
     return None
 
 
-def _settings(config: Path | None, overrides: dict[str, Any]) -> "RunConfig":
+def _settings(config: Path | None, preset: str | None, overrides: dict[str, Any]) -> "RunConfig":
     from fairbench.config import load_config, make_config
 
+    if config is not None and preset is not None:
+        raise UserError("give --preset or --config, not both")
     if config is not None:
         return load_config(config, overrides)
-    return make_config({key: value for key, value in overrides.items() if value is not None})
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if preset is None:
+        return make_config(given)
+    return make_config(_preset(preset, given.get("model")) | given, f"preset {preset}")
+
+
+def _preset(name: str, model: str | None) -> dict[str, Any]:
+    """Return the settings of the preset that fits the model named beside it."""
+    from fairbench.presets import preset_for
+    from fairbench.runs.instruments import of_the_family
+
+    return preset_for(name, model, model is not None and of_the_family(model)).settings
 
 
 def _named(key: str, text: str | None) -> dict[str, Any]:
@@ -137,6 +165,10 @@ def _named(key: str, text: str | None) -> dict[str, Any]:
 
     name, options = spec(text)
     return {key: name, f"{key}_options": options}
+
+
+def _warn(message: str) -> None:
+    print(f"fairbench: warning: {message}", file=sys.stderr)
 
 
 def draw_pictures(

@@ -86,7 +86,7 @@ class DirectFinetuning:
             averaged = training.run(context.updates, update, context.log, on_save=update.originals.save)
             weights = tuned.exported(averaged)
         return Intervention(
-            self.name, self.draw_class, settings=settings | {"updates": context.updates}, **weights
+            self.name, self.draw_class, settings=settings | {"updates": training.progress.update}, **weights
         )
 
     @contextmanager

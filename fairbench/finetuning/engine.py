@@ -89,26 +89,27 @@ class Training:
         self,
         updates: int,
         accumulate: Callable[[int], Log],
-        log: Callable[[Log], None],
+        log: Callable[[Log], bool | None],
         on_save: Callable[[], None] = lambda: None,
     ) -> dict[str, torch.Tensor]:
         """Do what is left of ``updates`` and return the averaged parameters.
 
         ``accumulate(update)`` leaves gradients in ``.grad`` and returns what is to be logged; it may give up
-        with a ``FloatingPointError``. An update whose gradient is not finite is skipped and counted. After an
-        interruption the updates since the last save, at most twenty, are done and logged once more.
+        with a ``FloatingPointError``. An update whose gradient is not finite is skipped and counted. A log
+        that returns True ends the training there. After an interruption the updates since the last save, at
+        most twenty, are done and logged once more.
 
         Raises
         ------
         UserError
             After ten updates in a row whose gradient was not finite, or if the state cannot be written.
         """
-        while self.progress.update < updates:
+        stop = False
+        while self.progress.update < updates and not stop:
             row = self._update(accumulate, updates)
-            if not self._processes.first:
-                continue
-            log(row)
-            if self.progress.update % SAVE_EVERY == 0 or self.progress.update == updates:
+            first = self._processes.first
+            stop = self._processes.any(first and log(row) is True)
+            if first and (stop or self.progress.update % SAVE_EVERY == 0 or self.progress.update == updates):
                 on_save()
                 self._save()
         return self.average.values

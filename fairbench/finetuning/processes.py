@@ -34,6 +34,12 @@ class Processes:
         for tensor, summed in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(summed.view_as(tensor))
 
+    def any(self, said: bool) -> bool:
+        """Tell whether one of the processes says so."""
+        count = torch.tensor([float(said)])
+        self.add_up([count])
+        return count.item() > 0
+
     def wait(self) -> None:
         """Go on when all have come here."""
         PartialState().wait_for_everyone()

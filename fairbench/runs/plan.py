@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.config import RunConfig
-from fairbench.errors import Unsupported, UserError, invalid
+from fairbench.errors import Unsupported, UserError, invalid, unknown
+from fairbench.finetuning.monitors import MONITORS
 from fairbench.runs.registry import ORIGINAL, find_method
 from fairbench.suites import Prompt, PromptSuite, load_suite
 
@@ -39,9 +40,12 @@ def make_plan(config: RunConfig) -> Plan:
     Raises
     ------
     UserError
-        A method, option, suite or attribute is unknown, the target does not fit, or there are fewer test
-        prompts than asked for.
+        A method, option, suite, attribute or monitor is unknown, the target does not fit, or there are fewer
+        test prompts than asked for.
     """
+    for name in config.stop_on:
+        if name not in MONITORS:
+            raise unknown("monitor to stop on", name, MONITORS)
     method = find_method(config.method)
     try:
         settings = method.Config(**config.method_options)

@@ -23,6 +23,7 @@ from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.session import Draw, Progress, Session
 from fairbench.runs.stored import load_run
 from fairbench.runs.training_log import TrainingLog
+from fairbench.runs.watch import Watch
 from fairbench.storage import atomic_write_table, lock
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def run(
     draw: Draw | None = None,
     model: Any | None = None,
     originals: Sequence[Path] = (),
+    warn: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Debias a model and measure it before and after; return the metrics.
 
@@ -63,6 +65,8 @@ def run(
         Takes the place of the one that ``config`` names.
     originals
         Runs of the same model, prompts and noise, whose images of the original model may be taken over.
+    warn
+        Told in a line of what goes wrong while the method trains.
 
     Raises
     ------
@@ -84,7 +88,7 @@ def run(
         if given and not place.adapter.is_dir():
             given.save(place.path / "training" / "adapter")
             (place.path / "training" / "adapter").rename(place.adapter)
-        session = _Run(plan, place, instruments, progress)
+        session = _Run(plan, place, instruments, progress, warn)
         adopt(session.rows(ORIGINAL, "original"), place.path, originals)
         return session.to_the_end(draw)
 
@@ -102,9 +106,16 @@ def _given_adapter(plan: Plan) -> Intervention | None:
 class _Run(Session):
     """The stages of one run, in the order in which they are written here."""
 
-    def __init__(self, plan: Plan, place: RunDirectory, instruments: Instruments, progress: Progress) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        place: RunDirectory,
+        instruments: Instruments,
+        progress: Progress,
+        warn: Callable[[str], None],
+    ) -> None:
         super().__init__(place, plan.config, instruments, {"suite": plan.suite.sha256}, progress)
-        self.plan = plan
+        self.plan, self.warn = plan, warn
         self.sequential: dict[str, Any] | None = None
 
     def to_the_end(self, draw: Draw | None) -> dict[str, Any]:
@@ -140,10 +151,11 @@ class _Run(Session):
             return Intervention.load(self.place.adapter)
         plan, instruments = self.plan, self.instruments
         log = TrainingLog(self.place.training / "log.jsonl")
+        watch = Watch(log, plan.config.stop_on, self.warn)
 
-        def tell(row: dict[str, Any]) -> None:
-            log.append(row)
+        def tell(row: dict[str, Any]) -> bool:
             self.progress("finetuning", int(row["update"]), plan.updates)
+            return watch(row)
 
         context = FitContext(
             model=instruments.model,

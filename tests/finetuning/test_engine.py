@@ -124,3 +124,14 @@ def test_a_broken_state_is_reported(tmp_path):
     (tmp_path / engine.STATE).write_bytes(b"not safetensors")
     with pytest.raises(UserError, match="broken"):
         start(tmp_path, parameters())
+
+
+def test_a_log_may_end_the_training_and_what_was_done_is_kept(tmp_path):
+    values = parameters()
+    shorter = start(tmp_path / "short", values).run(3, noisy_bowl(values), lambda row: None)
+    values = parameters()
+    stopped = start(tmp_path / "stopped", values)
+    average = stopped.run(9, noisy_bowl(values), lambda row: row["update"] == 3)
+    assert stopped.progress.update == 3
+    assert all(torch.equal(average[name], shorter[name]) for name in average)
+    assert start(tmp_path / "stopped", parameters()).progress.update == 3
