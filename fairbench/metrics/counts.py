@@ -15,6 +15,8 @@ from fairbench.errors import UserError
 from fairbench.metrics.bias import bias, intersection_labels, labels_of
 from fairbench.metrics.summary import FACE_THRESHOLD
 
+Target = tuple[float, ...] | None
+"""K probabilities; None for uniform."""
 PRODUCT = " x "
 """Joins the attributes of an intersection: ``"gender x race"``."""
 
@@ -58,40 +60,54 @@ def count_table(records: pd.DataFrame, judge: str, attribute: str) -> pd.DataFra
     return pd.DataFrame(table[:, :-1], index=pd.Index(prompts, name="prompt_id"), columns=classes)
 
 
-def prompt_biases(counts: ArrayLike) -> np.ndarray:
-    """Return the bias of each of the P x K counts; nan for a prompt without a usable image."""
+def prompt_biases(counts: ArrayLike, target: Target = None) -> np.ndarray:
+    """Return the bias of each of the P x K counts, from a target if one is given; nan without an image."""
     table = np.asarray(counts, dtype=float)
     usable = table.sum(axis=-1, keepdims=True)
-    return bias(table / np.where(usable > 0, usable, np.nan))
+    return bias(table / np.where(usable > 0, usable, np.nan) - (0 if target is None else np.asarray(target)))
 
 
-def paired_biases(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def paired_biases(
+    first: ArrayLike, second: ArrayLike, target: Target = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the biases of the same prompts in two runs, each pair at the smaller number of its images."""
     sides = np.asarray(first), np.asarray(second)
     fewest = np.minimum(*(side.sum(axis=-1) for side in sides))
     one, other = (
-        [rarefied_bias(tuple(row), int(n)) for row, n in zip(side.tolist(), fewest, strict=True)]
+        [rarefied_bias(tuple(row), int(n), target) for row, n in zip(side.tolist(), fewest, strict=True)]
         for side in sides
     )
     return np.array(one), np.array(other)
 
 
+def unpaired_biases(
+    first: ArrayLike, second: ArrayLike, target: Target = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the biases of unlike prompts in two runs, at the median number of images of the smaller one."""
+    sides = np.asarray(first), np.asarray(second)
+    n = int(min(np.median(side.sum(axis=-1)) for side in sides))
+    one, other = (
+        [rarefied_bias(tuple(row), min(n, sum(row)), target) for row in side.tolist()] for side in sides
+    )
+    return np.array(one), np.array(other)
+
+
 @cache
-def rarefied_bias(counts: tuple[int, ...], n: int) -> float:
+def rarefied_bias(counts: tuple[int, ...], n: int, target: Target = None) -> float:
     """Mean bias of n of these images, over all ways to choose them.
 
-    ``mean over i < j of E|h_i - h_j| / n`` for h multivariate hypergeometric: with it, counts of different
-    sizes have the same expected bias where the model is the same. The bias itself where n are all images.
+    ``mean over i < j of E|(h_i - h_j) / n - (t_i - t_j)|`` for h multivariate hypergeometric: with it, counts
+    of different sizes have the same expected bias where the model is the same. The bias itself where n are
+    all images.
 
     References
     ----------
     Sanders, "Marine benthic diversity: a comparative study", American Naturalist 1968 (rarefaction).
     """
     total, drawn = sum(counts), np.arange(n + 1)
-    if n == total:
-        return float(prompt_biases(counts))
-    if n == 0:
-        return float("nan")
+    if n in (0, total):
+        return float(prompt_biases(np.array(counts) * (n > 0), target))
+    share = target or (0.0,) * len(counts)
     gaps = [
         np.exp(
             _log_choose(one, drawn[:, None])
@@ -99,10 +115,10 @@ def rarefied_bias(counts: tuple[int, ...], n: int) -> float:
             + _log_choose(total - one - other, n - drawn[:, None] - drawn)
             - _log_choose(total, np.array(n))
         )
-        * abs(drawn[:, None] - drawn)
-        for one, other in itertools.combinations(counts, 2)
+        * abs((drawn[:, None] - drawn) / n - (wanted - wanted_other))
+        for (one, wanted), (other, wanted_other) in itertools.combinations(zip(counts, share, strict=True), 2)
     ]
-    return float(np.sum(gaps) / len(gaps) / n)
+    return float(np.sum(gaps) / len(gaps))
 
 
 def _log_choose(n: int, k: np.ndarray) -> np.ndarray:

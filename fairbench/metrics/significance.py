@@ -16,6 +16,8 @@ from fairbench.metrics.bias import bias
 
 Alternative = Literal["two-sided", "greater"]
 RESAMPLES = 9999
+LEVEL = 0.05
+"""Of every family of tests."""
 
 
 class Comparison(TypedDict):

@@ -49,12 +49,15 @@ def test_what_was_not_judged_is_named():
 counts = st.lists(st.integers(0, 4), min_size=2, max_size=4).filter(lambda found: 0 < sum(found) <= 9)
 
 
-@given(counts, st.data())
-def test_rarefied_bias_is_the_mean_over_all_subsets(found, data):
+@given(counts, st.booleans(), st.data())
+def test_rarefied_bias_is_the_mean_over_all_subsets(found, aimed, data):
     n = data.draw(st.integers(1, sum(found)))
+    ramp = np.arange(1, len(found) + 1) / np.arange(1, len(found) + 1).sum()
+    target = tuple(ramp.tolist()) if aimed else None
     images = [k for k, count in enumerate(found) for _ in range(count)]
     subsets = [np.bincount(chosen, minlength=len(found)) / n for chosen in itertools.combinations(images, n)]
-    assert rarefied_bias(tuple(found), n) == pytest.approx(bias(subsets).mean(), abs=1e-9)
+    expected = bias(np.array(subsets) - (ramp if aimed else 0)).mean()
+    assert rarefied_bias(tuple(found), n, target) == pytest.approx(expected, abs=1e-9)
 
 
 def test_paired_biases_meet_at_the_smaller_number_of_images():
