@@ -23,9 +23,10 @@ UNCHANGED = "= unchanged within the margin (equivalence test, Holm), against the
 
 
 def lay_out(comparison: Comparison) -> Group:
-    """Lay out what differs, bias, quality and what the panel of judges says."""
+    """Lay out what differs, the runs, bias, quality and what the panel of judges says."""
     return Group(
         *(Text(f"! {line}", style="yellow") for line in comparison["differences"]),
+        _runs(comparison),
         _bias(comparison),
         _quality(comparison),
         *_panel(comparison),
@@ -56,9 +57,25 @@ def comparison_frame(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def _runs(comparison: Comparison) -> Table:
+    table = _table("run", "draw class", "images each", "seed", "directory")
+    for run in comparison["runs"]:
+        facts = (run["draw_class"], run["images_per_prompt"], str(run["seed"]), run["path"])
+        table.add_row(_name(comparison, run["label"]), *facts)
+    return table
+
+
 def _bias(comparison: Comparison) -> Table:
     trained = any(row["gaming_gap"] for rows in comparison["attributes"].values() for row in rows)
-    columns = ["bias", "95 %", "floor", "no noise", "rank", "beats", *(["gaming gap"] if trained else [])]
+    columns = [
+        "bias",
+        "95 %",
+        "floor",
+        "no noise",
+        "rank",
+        "beats",
+        *(["gaming gap", "95 %"] if trained else []),
+    ]
     table = _table("run", *columns)
     judge, prompts = comparison["judge"], comparison["prompts"]
     table.title = " · ".join(
@@ -78,7 +95,7 @@ def _bias(comparison: Comparison) -> Table:
                 " ".join(row["beats"]),
             ]
             gap = row["gaming_gap"]
-            cells += [f"{_text(gap['value'], '+.2f')} {_range(gap['interval'])}" if gap else ABSENT]
+            cells += [_text(gap["value"], "+.2f"), _range(gap["interval"])] if gap else [ABSENT, ABSENT]
             table.add_row(_name(comparison, row["label"]), *cells[: len(columns)])
         table.add_section()
     return table
@@ -110,7 +127,7 @@ def _panel(comparison: Comparison) -> Iterator[Text]:
     """Say how far the judges agree, and whether the order of the runs hangs on one of them."""
     for attribute, panel in comparison["panel"].items():
         judges, alpha = panel["without"], panel["agreement"]
-        agreed = f"{_text(alpha['value'])} {_range(alpha['interval'])}"
+        agreed = f"{_text(alpha['value'])} ({_range(alpha['interval'])})"
         yield Text(f"{attribute}: {len(judges)} judges agree with Krippendorff's alpha {agreed}")
         yield Text(f"  order by all of them: {' '.join(panel['order'])}")
         for judge, order in judges.items():
@@ -125,13 +142,13 @@ def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.title_justify = table.caption_justify = "left"
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        table.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=not number)
     return table
 
 
 def _name(comparison: Comparison, label: str) -> str:
     run = next(run for run in comparison["runs"] if run["label"] == label)
-    return f"{label} {run['name']} ({run['draw_class']})"
+    return f"{label} {run['name']}"
 
 
 def _text(value: float | None, spec: str = ".2f") -> str:
@@ -139,4 +156,4 @@ def _text(value: float | None, spec: str = ".2f") -> str:
 
 
 def _range(interval: Sequence[float] | None) -> str:
-    return f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    return f"{interval[0]:.2f} – {interval[1]:.2f}" if interval else ABSENT
