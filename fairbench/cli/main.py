@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fairbench.cli import compare, listing, run, show
+from fairbench.cli import check, compare, listing, plan, run, show
 from fairbench.errors import UserError
 
 INTERRUPTED = 130
@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
+app.command("check")(check.check)
+app.command("plan")(plan.plan)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
 

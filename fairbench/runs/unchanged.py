@@ -41,8 +41,12 @@ def _change(
 
 
 def _by_prompt(setting: Setting, number: int, measure: str, judge: str) -> "pd.Series | None":
+    column = measured(setting.entrants[number].rows, measure, judge)
+    return column if column is None or setting.prompts is None else column.reindex(setting.prompts)
+
+
+def measured(rows: "pd.DataFrame", measure: str, judge: str) -> "pd.Series | None":
     """Return one value per prompt: the mean over its images; None where nothing was measured."""
-    rows = setting.entrants[number].rows
     if measure == "face_rate":
         values = (rows[f"{judge}/face"] >= FACE_THRESHOLD).astype(float)
     else:
@@ -50,5 +54,4 @@ def _by_prompt(setting: Setting, number: int, measure: str, judge: str) -> "pd.S
         if name not in rows or rows[name].isna().all():
             return None
         values = rows[name].astype("float64")
-    by_prompt = values.groupby(rows["prompt_id"], sort=False).mean()
-    return by_prompt if setting.prompts is None else by_prompt.reindex(setting.prompts)
+    return values.groupby(rows["prompt_id"], sort=False).mean()
