@@ -16,7 +16,7 @@ from fairbench.metrics.significance import LEVEL, sign_flip_test
 
 MOST_IMAGES = 1024
 """Images per prompt beyond which more prompts are the better idea."""
-WORLD = 4000
+WORLD = 40_000
 """Prompts that stand for all prompts of this kind."""
 
 

@@ -30,8 +30,8 @@ def check(run: Reference, reference: Reference, *, tolerance: float = 0.0) -> tu
     """Test every metric that both have.
 
     Bias is worse when it is higher, quality when it is lower. Where both share their prompts the tests are
-    paired, by `sign_flip_test`, else Welch's; bias is taken at the number of images of the smaller of the two.
-    With probability 95 % no metric is called worse that is not.
+    paired, by `sign_flip_test`, else Welch's; bias is taken at the number of images of the smaller run. With
+    probability 95 % no metric is called worse that is not.
 
     Parameters
     ----------
