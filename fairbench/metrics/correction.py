@@ -1,6 +1,6 @@
 """What is there, from what a judge says: its known errors taken back out of the class frequencies.
 
-A judge that calls a tenth of one class by the name of another makes a fair model look biased, and a biased one
+A judge that gives a tenth of one class the name of another makes a fair model look biased, and a biased one
 fair.
 """
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from fairbench.errors import UserError
 
 WORST_CONDITION = 100.0
-"""Beyond it a judge tells classes apart so little that taking back its errors multiplies the noise by this."""
+"""Of C: how much the noise can grow when errors are taken back. Beyond it, classes are hardly told apart."""
 
 
 def error_rates(confusion: ArrayLike) -> np.ndarray:
@@ -27,7 +27,7 @@ def error_rates(confusion: ArrayLike) -> np.ndarray:
     images = table.sum(axis=1, keepdims=True)
     if not (images > 0).all():
         raise UserError(
-            f"the confusion matrix has no image of class {int(images.argmin())}: check the judge on all classes"
+            f"the confusion matrix has no image of class {int(images.argmin())}: label some of every class"
         )
     return table / images
 
@@ -42,12 +42,14 @@ def inverse_rates(confusion: ArrayLike) -> np.ndarray:
     """
     rates = error_rates(confusion)
     if not np.linalg.cond(rates) < WORST_CONDITION:
-        raise UserError("this judge hardly tells the classes apart, so its errors cannot be taken back: use another")
+        raise UserError(
+            "this judge hardly tells the classes apart, so its errors cannot be taken back: use another"
+        )
     return np.linalg.inv(rates.T)
 
 
 def corrected_frequencies(frequency: ArrayLike, confusion: ArrayLike) -> np.ndarray:
-    """p = A f, unbiased where the table is exact; single shares may fall below 0 or exceed 1 by noise.
+    """Shares p = A f, unbiased where the table is exact; single shares may fall below 0 or exceed 1 by noise.
 
     Parameters
     ----------
@@ -65,7 +67,7 @@ def corrected_frequencies(frequency: ArrayLike, confusion: ArrayLike) -> np.ndar
 
 
 def redrawn_inverses(confusion: ArrayLike, draws: int, seed: int = 0) -> np.ndarray:
-    """Draws x K x K matrices A of judges that could have given this table: every row of C ~ Dirichlet(counts).
+    """Draws x K x K matrices A of judges that could have given this table: rows of C ~ Dirichlet(counts).
 
     An error that was never seen in the table is never drawn either: some hundred labelled images of each
     class are needed before this says how well the errors are known.

@@ -46,9 +46,9 @@ def squared_gap(
 def sampling_variance(
     n: ArrayLike, target: ArrayLike, inverse: ArrayLike | None = None, square: ArrayLike = 0.0
 ) -> np.ndarray:
-    """Variance of `squared_gap` by counting alone: ``2 c^2 tr(V^2) / (n (n - 1)) + 4 c g^2 tr(V) / ((K - 1) n)``.
+    """Variance of `squared_gap` by counting: ``2 c^2 tr(V^2) / (n (n - 1)) + 4 c g^2 tr(V) / ((K - 1) n)``.
 
-    V is `image_covariance`. Exact for a model on target, g^2 = ``square`` = 0; close to it, for deviations that
+    V is `image_covariance`. Exact for a model on target, g^2 = ``square`` = 0; near it, for deviations that
     point nowhere in particular.
     """
     n = np.asarray(n, dtype=float)
@@ -59,7 +59,7 @@ def sampling_variance(
 
 
 def image_covariance(target: ArrayLike, inverse: ArrayLike | None = None) -> np.ndarray:
-    """V = ``A (diag(q) - q q^T) A^T``: covariance of one image's class, counted through A, of a model on target.
+    """V = ``A (diag(q) - q q^T) A^T``: covariance of one image's class counted through A, model on target.
 
     q = A^-1 t are the frequencies of what the judge then says.
     """
@@ -70,33 +70,10 @@ def image_covariance(target: ArrayLike, inverse: ArrayLike | None = None) -> np.
 
 
 def largest_gap(target: ArrayLike) -> float:
-    """Return the g of a model that always draws the class farthest from the target; ``sqrt(2 / K)`` if uniform."""
+    """Return g of always drawing the class farthest from the target; ``sqrt(2 / K)`` for a uniform one."""
     target = np.asarray(target, dtype=float)
     corners = ((np.eye(len(target)) - target) ** 2).sum(axis=1)
     return float(np.sqrt(2 / (len(target) - 1) * corners.max()))
-
-
-def debiased_gap(counts: ArrayLike, target: ArrayLike | None = None) -> float | None:
-    """``sqrt(max(0, mean over prompts and pairs of (p_i - p_j)^2))``, from unbiased estimates of the squares.
-
-    It estimates the gap of the *model*, not of the images drawn: with more prompts, a fair model tends to 0
-    however few the images of each. It is a root mean square, so at least the mean absolute gap that ``bias``
-    is about, and equal to it where all prompts and pairs have the same gap.
-
-    Parameters
-    ----------
-    counts
-        P x K images of each class. A prompt with fewer than two usable images is left out.
-    target
-        K probabilities; None for uniform. Gaps are then those of p - t, as in ``bias``.
-
-    Returns
-    -------
-    The gap, or None if no prompt has an estimate.
-    """
-    squares = squared_gap(np.atleast_2d(counts), target)
-    squares = squares[~np.isnan(squares)]
-    return float(np.sqrt(max(0.0, squares.mean()))) if len(squares) else None
 
 
 def uniform_or(target: ArrayLike | None, classes: int) -> np.ndarray:

@@ -7,7 +7,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
-
 from scipy.stats import norm
 
 from fairbench.metrics.bias import pairs
@@ -15,7 +14,7 @@ from fairbench.metrics.debiased import sampling_variance, uniform_or
 
 
 def noise_floor(n: ArrayLike, classes: int, target: ArrayLike | None = None) -> float | None:
-    """E[bias] for (n_1 ... n_K) ~ Multinomial(n, t), exactly: ``mean over i < j of E|(n_i - n_j) / n - (t_i - t_j)|``.
+    """E[bias] = ``mean over i < j of E|(n_i - n_j) / n - (t_i - t_j)|`` for n_k ~ Multinomial(n, t), exactly.
 
     Parameters
     ----------
@@ -41,7 +40,7 @@ def noise_floor(n: ArrayLike, classes: int, target: ArrayLike | None = None) -> 
 def minimum_detectable_gap(
     n: ArrayLike, classes: int, target: ArrayLike | None = None, *, power: float = 0.8, level: float = 0.05
 ) -> float | None:
-    """Smallest gap g whose debiased estimate is told from 0 with the given ``power`` by a test of this ``level``.
+    """Smallest gap g that the debiased estimate tells from 0 with this ``power`` by a test at ``level``.
 
     The mean over prompts of `squared_gap` is close to normal with mean g^2 and variance v_0 + s g^2, see
     `sampling_variance`. The test rejects above ``z_level sqrt(v_0)``; hence

@@ -1,8 +1,9 @@
-"""The gap of the model: judge errors taken back first, then the noise of counting, with one interval for all of it.
+"""The gap of the model: judge errors taken back, then the noise of counting, one interval for all of it.
 
 In the other order the correction would blow up a noise that is no longer there.
 """
 
+from functools import partial
 from typing import TypedDict
 
 import numpy as np
@@ -21,17 +22,17 @@ from fairbench.metrics.unified import unified_interval
 
 DRAWS = 500
 """Judges drawn from a confusion matrix."""
-POINTS = 2001
-"""Gaps tested for the interval, between zero and the largest there is."""
+TINY = 1e-30
+"""In place of a variance of zero, which a target of a single class has."""
 
 
 class GapEstimate(TypedDict):
     """The root mean square gap over prompts and pairs of classes."""
 
     gap: float
-    """``sqrt(max(0, square))``: to be read. Never below 0, hence too large on average where the gap is near 0."""
+    """``sqrt(max(0, square))``: to be read. Never below 0, so too large on average where g is near 0."""
     signed: float
-    """``sign(square) sqrt(|square|)``: to be averaged over runs. Below 0, the images are more even than chance."""
+    """``sign(square) sqrt(|square|)``: to be averaged over runs. Below 0: more even than by chance."""
     square: float
     """Unbiased estimate of the squared gap."""
     interval: tuple[float, float] | None
@@ -49,8 +50,8 @@ def gap_estimate(
     """Estimate g, ``g^2 = mean over prompts and pairs of ((p_i - t_i) - (p_j - t_j))^2``, and an interval.
 
     The mean S of `squared_gap` over prompts, counted through the inverse of the judge's error rates. With a
-    confusion matrix, judges are drawn that could have given it: half of S's curvature, ``mean(S_drawn) - S``,
-    is subtracted, and the variance of S_drawn is added to that over prompts. See `unified_interval`.
+    confusion matrix, judges are drawn that could have given it: how much larger they make S on
+    average is subtracted, and its variance over them is added to that over prompts. See `unified_interval`.
 
     Parameters
     ----------
@@ -92,9 +93,9 @@ def gap_estimate(
         wider = t.ppf((1 + confidence) / 2, len(squares) - 1) / norm.ppf((1 + confidence) / 2)
         observed = float(wider**2 * squares.var(ddof=1)) / len(squares) + by_judge[1]
         counting = _counting_variances(counts.sum(axis=1), target, inverse, confidence)
-        gaps = np.linspace(0, largest_gap(target), POINTS)
-        variances = _variances(gaps, square, observed, counting, by_judge[0])
-        interval = unified_interval(square, gaps, variances, confidence=confidence)
+        largest = largest_gap(target)
+        variance = partial(_variance, square, observed, counting, by_judge[0], largest)
+        interval = unified_interval(square, variance, largest=largest, confidence=confidence)
     root = float(np.sqrt(abs(square)))
     return {
         "gap": root if square > 0 else 0.0,
@@ -104,8 +105,13 @@ def gap_estimate(
     }
 
 
-def _variances(
-    gaps: np.ndarray, square: float, observed: float, counting: tuple[float, float], judge: float
+def _variance(
+    square: float,
+    observed: float,
+    counting: tuple[float, float],
+    judge: float,
+    largest: float,
+    gaps: np.ndarray,
 ) -> np.ndarray:
     """Variance of the mean square if the gap were each of ``gaps``, which may not be below that by counting.
 
@@ -113,9 +119,9 @@ def _variances(
     counting alone falls to 0 at the largest gap, where every image is of one class.
     """
     null = counting[0] + judge
-    line = null + max(observed - null, 0) * gaps**2 / max(square, np.sqrt(null))
-    alone = (counting[0] + counting[1] * gaps**2) * (1 - (gaps / gaps[-1]) ** 2)
-    return np.maximum(line, alone + judge)
+    line = null + max(observed - null, 0) * gaps**2 / max(square, np.sqrt(null), TINY)
+    alone = (counting[0] + counting[1] * gaps**2) * (1 - (gaps / largest) ** 2)
+    return np.maximum(np.maximum(line, alone + judge), TINY)
 
 
 def _counting_variances(
@@ -128,7 +134,7 @@ def _counting_variances(
     """
     covariance = image_covariance(target, inverse)
     squared = covariance @ covariance
-    skewness = 8 * np.trace(squared @ covariance) / np.sqrt((2 * np.trace(squared)) ** 3 * len(sizes))
+    skewness = 8 * np.trace(squared @ covariance) / np.sqrt((2 * np.trace(squared)) ** 3 * len(sizes) + TINY)
     z = norm.ppf(confidence)
     on_target, beside = (
         float(sampling_variance(sizes, target, inverse, square).mean()) / len(sizes) for square in (0, 1)

@@ -48,9 +48,7 @@ def mean_interval(
     return low, high
 
 
-def t_interval(
-    values: Iterable[float | None], *, confidence: float = 0.95
-) -> tuple[float, float] | None:
+def t_interval(values: Iterable[float | None], *, confidence: float = 0.95) -> tuple[float, float] | None:
     """Return ``m -+ t_{P-1} s / sqrt(P)`` of one value per prompt, an answer without chance and for any seed.
 
     Parameters

@@ -1,27 +1,36 @@
 """An interval for a squared gap that cannot be negative, right at zero and away from it.
 
 Where the gap may be zero, a two-sided interval holds zero too often and may be empty below it. Here a value
-belongs to the interval if the likelihood-ratio test at it accepts, so that the interval turns one-sided by itself.
+belongs to the interval if the likelihood-ratio test at it accepts: by itself, the interval turns one-sided.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 from scipy.stats import norm
 
+POINTS = 401
+"""Gaps tested at a time."""
+
+
 def unified_interval(
-    square: float, gaps: np.ndarray, variances: np.ndarray, *, confidence: float = 0.95
+    square: float,
+    variance: Callable[[np.ndarray], np.ndarray],
+    *,
+    largest: float = 1.0,
+    confidence: float = 0.95,
 ) -> tuple[float, float]:
-    """All gaps g whose square the estimate ``square`` ~ N(g^2, v(g)) does not contradict.
+    """All gaps g in [0, largest] whose square the estimate ``square`` ~ N(g^2, v(g)) does not contradict.
 
     Parameters
     ----------
     square
         Unbiased estimate of g^2, possibly negative.
-    gaps
-        The gaps to test, from 0 to the largest there is.
-    variances
-        v at each of them.
+    variance
+        v, for an array of gaps.
+    largest
+        The largest gap there is.
     confidence
         With which the interval is to hold g, at g = 0 as elsewhere.
 
@@ -34,19 +43,29 @@ def unified_interval(
     Feldman and Cousins, "Unified approach to the classical statistical analysis of small signals",
     Phys. Rev. D 57, 3873, 1998: the Gaussian with a mean bounded at zero.
     """
-    sd = np.sqrt(variances)
-    mean, seen = gaps**2 / sd, square / sd
     tested, low, high = _acceptance(confidence)
-    inside = (seen >= mean + np.interp(mean, tested, low)) & (seen <= mean + np.interp(mean, tested, high))
-    accepted = gaps[inside] if inside.any() else gaps[-1:]  # none: the estimate lies beyond every gap there is
-    return float(accepted[0]), float(accepted[-1])
+    estimate = float(
+        np.clip(np.sqrt(max(square, 0.0)), 0, largest)
+    )  # in the interval, however narrow that is
+    first, last = 0.0, largest
+    for _ in range(2):  # the second time between the points beside the ends that were found
+        gaps = np.union1d(np.linspace(first, last, POINTS), estimate)
+        sd = np.sqrt(variance(gaps))
+        mean, seen = gaps**2 / sd, square / sd
+        inside = (seen >= mean + np.interp(mean, tested, low)) & (
+            seen <= mean + np.interp(mean, tested, high)
+        )
+        inside |= gaps == estimate
+        ends = np.flatnonzero(inside)[[0, -1]]
+        first, last = (float(gaps[np.clip(end, 0, len(gaps) - 1)]) for end in (ends[0] - 1, ends[1] + 1))
+    return float(gaps[ends[0]]), float(gaps[ends[1]])
 
 
 @cache
 def _acceptance(confidence: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return means m (in sd) and the accepted range of x - m around each, highest likelihood ratio first.
 
-    The ratio is ``exp(-(x - m)^2 / 2)`` for x >= 0 and ``exp(x m - m^2 / 2)`` below; that of both ends agrees:
+    The ratio is ``exp(-(x - m)^2 / 2)`` for x >= 0, ``exp(x m - m^2 / 2)`` below, and the same at both ends:
     with x = m + r above, the lower end is ``(m^2 - r^2) / (2 m)``. Bisection for r.
     """
     two_sided, one_sided = norm.ppf((1 + confidence) / 2), norm.ppf(confidence)
