@@ -75,24 +75,24 @@ def gap_estimate(
     UserError
         The confusion matrix is none, or cannot be inverted.
     """
-    counts = np.atleast_2d(np.asarray(counts, dtype=float))
-    counts = counts[counts.sum(axis=1) >= 2]
-    if not len(counts):
+    table = np.atleast_2d(np.asarray(counts, dtype=float))
+    table = table[table.sum(axis=1) >= 2]
+    if not len(table):
         return None
-    target = uniform_or(target, counts.shape[1])
+    target = uniform_or(target, table.shape[1])
     inverse = np.eye(len(target)) if confusion is None else inverse_rates(confusion)
-    squares = squared_gap(counts, target, inverse)
+    squares = squared_gap(table, target, inverse)
     square, by_judge = float(squares.mean()), (0.0, 0.0)
     if confusion is not None:
         drawn = redrawn_inverses(confusion, DRAWS, seed)
-        redone = _mean_squares(counts, target, drawn)
+        redone = _mean_squares(table, target, drawn)
         by_judge = _variance_on_target(target, inverse, drawn), float(redone.var())
         square = 2 * square - float(redone.mean())
     interval = None
     if len(squares) > 1:
         wider = t.ppf((1 + confidence) / 2, len(squares) - 1) / norm.ppf((1 + confidence) / 2)
         observed = float(wider**2 * squares.var(ddof=1)) / len(squares) + by_judge[1]
-        counting = _counting_variances(counts.sum(axis=1), target, inverse, confidence)
+        counting = _counting_variances(table.sum(axis=1), target, inverse, confidence)
         largest = largest_gap(target)
         variance = partial(_variance, square, observed, counting, by_judge[0], largest)
         interval = unified_interval(square, variance, largest=largest, confidence=confidence)

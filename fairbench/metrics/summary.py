@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from fairbench.errors import UserError
 from fairbench.metrics.bias import bias, bias_bounds, class_counts, intersection_labels, labels_of
+from fairbench.metrics.debiased import uniform_or
 from fairbench.metrics.floor import minimum_detectable_gap, noise_floor
 from fairbench.metrics.gap import gap_estimate
 from fairbench.metrics.intervals import bounds_interval, mean_interval, t_interval
@@ -77,9 +78,9 @@ def summarise(
         combinations = itertools.product(*(classes[name] for name in space_names))
         classes[product] = [" ".join(combination) for combination in combinations]
         if product not in targets and any(name in targets for name in space_names):
-            parts = [
-                targets.get(name, np.full(len(classes[name]), 1 / len(classes[name]))) for name in space_names
-            ]
+            parts = (
+                np.asarray(targets.get(name, uniform_or(None, len(classes[name])))) for name in space_names
+            )
             targets[product] = functools.reduce(lambda one, other: np.outer(one, other).ravel(), parts)
     found = {}
     for name in labels:

@@ -64,7 +64,7 @@ def test_students_interval_is_scipys() -> None:
 @pytest.mark.parametrize("of", [mean_interval, t_interval])
 @pytest.mark.parametrize("share", [0.5, 0.65])
 def test_coverage_of_the_mean_measured_bias(of, share: float) -> None:
-    """Of the bias of 60 images, noise floor included: within three standard deviations of the binomial law."""
+    """Of the bias of 60 images, noise floor included: within three sd of the binomial law."""
     rng, trials = np.random.default_rng(1), 300
     biases = np.abs(2 * rng.binomial(60, share, (trials, 50)) / 60 - 1)
     expected = np.abs(2 * rng.binomial(60, share, 1_000_000) / 60 - 1).mean()
