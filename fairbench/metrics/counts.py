@@ -64,7 +64,13 @@ def prompt_biases(counts: ArrayLike, target: Target = None) -> np.ndarray:
     """Return the bias of each of the P x K counts, from a target if one is given; nan without an image."""
     table = np.asarray(counts, dtype=float)
     usable = table.sum(axis=-1, keepdims=True)
-    return bias(table / np.where(usable > 0, usable, np.nan) - (0 if target is None else np.asarray(target)))
+    return bias(table / np.where(usable > 0, usable, np.nan), target)
+
+
+def mean_known(values: np.ndarray) -> float | None:
+    """Return the mean of the values that are not nan; None where there is none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def paired_biases(
@@ -73,11 +79,7 @@ def paired_biases(
     """Return the biases of the same prompts in two runs, each pair at the smaller number of its images."""
     sides = np.asarray(first), np.asarray(second)
     fewest = np.minimum(*(side.sum(axis=-1) for side in sides))
-    one, other = (
-        [rarefied_bias(tuple(row), int(n), target) for row, n in zip(side.tolist(), fewest, strict=True)]
-        for side in sides
-    )
-    return np.array(one), np.array(other)
+    return _rarefied(sides[0], fewest, target), _rarefied(sides[1], fewest, target)
 
 
 def unpaired_biases(
@@ -86,10 +88,16 @@ def unpaired_biases(
     """Return the biases of unlike prompts in two runs, at the median number of images of the smaller one."""
     sides = np.asarray(first), np.asarray(second)
     n = int(min(np.median(side.sum(axis=-1)) for side in sides))
-    one, other = (
-        [rarefied_bias(tuple(row), min(n, sum(row)), target) for row in side.tolist()] for side in sides
-    )
-    return np.array(one), np.array(other)
+    return _rarefied(sides[0], n, target), _rarefied(sides[1], n, target)
+
+
+def _rarefied(table: np.ndarray, n: ArrayLike, target: Target) -> np.ndarray:
+    """Return the bias of each row at n images; at all of its own where it has fewer."""
+    values, usable = prompt_biases(table, target), table.sum(axis=-1)
+    sizes = np.broadcast_to(n, usable.shape)
+    for row in np.flatnonzero(sizes < usable):
+        values[row] = rarefied_bias(tuple(table[row].tolist()), int(sizes[row]), target)
+    return values
 
 
 @cache

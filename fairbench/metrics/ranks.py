@@ -40,25 +40,27 @@ def rank_intervals(
 
     Returns
     -------
-    One per run. Runs with equal means share the mean of their places.
+    One per run. Runs with equal means share the mean of their places; one without any value is last.
     """
     table = np.asarray(values, dtype=float)
     runs, prompts = table.shape
-    known, filled = ~np.isnan(table), np.nan_to_num(table)
-    rng = np.random.default_rng(seed)
+    rng, even = np.random.default_rng(seed), np.full(prompts, 1 / prompts)
+    weights = rng.multinomial(prompts, even, size=resamples).T
     means = np.empty((runs, resamples))
-    weights = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples).T
-    for run in range(runs):
-        if not paired and run:
-            weights = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples).T
-        with np.errstate(invalid="ignore"):
-            means[run] = filled[run] @ weights / (known[run] @ weights)
-    places = rankdata(means.round(12), axis=0, nan_policy="omit")
+    for run, row in enumerate(table):
+        means[run] = _means(row, weights)
+        if not paired:
+            weights = rng.multinomial(prompts, even, size=resamples).T
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(places, [tail, 1 - tail], axis=1, method="nearest")
-    with np.errstate(invalid="ignore"):
-        own = rankdata((filled.sum(axis=1) / known.sum(axis=1)).round(12))
+    low, high = np.quantile(rankdata(means, axis=0), [tail, 1 - tail], axis=1, method="nearest")
+    own = rankdata(np.concatenate([_means(row, np.ones((prompts, 1))) for row in table]))
     return [
         {"rank": float(place), "interval": (float(least), float(most))}
         for place, least, most in zip(own, low, high, strict=True)
     ]
+
+
+def _means(row: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weighted means of what is known, equal where only rounding differs; inf of nothing."""
+    count = (~np.isnan(row)) @ weights
+    return np.where(count > 0, (np.nan_to_num(row) @ weights / np.maximum(count, 1)).round(12), np.inf)

@@ -211,7 +211,7 @@ def floor_test(
     classes = table.shape[-1]
     share = tuple(np.full(classes, 1 / classes) if target is None else np.asarray(target, dtype=float))
     sizes = table.sum(axis=-1)
-    observed = bias(table / sizes[:, None] - share).mean()
+    observed = bias(table / sizes[:, None], share).mean()
     fair = _fair_biases(tuple(sizes.tolist()), share, resamples, seed)
     return float((1 + (fair >= observed - 1e-12).sum()) / (1 + resamples))
 
@@ -222,5 +222,5 @@ def _fair_biases(sizes: tuple[int, ...], share: tuple[float, ...], resamples: in
     rng = np.random.default_rng(seed)
     total = np.zeros(resamples)
     for size in sizes:
-        total += bias(rng.multinomial(size, share, size=resamples) / size - np.array(share))
+        total += bias(rng.multinomial(size, share, size=resamples) / size, share)
     return total / len(sizes)

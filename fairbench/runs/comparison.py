@@ -11,9 +11,9 @@ import numpy as np
 
 from fairbench.attributes import AttributeSpace
 from fairbench.errors import UserError, unknown
-from fairbench.metrics.counts import PRODUCT, paired_biases, prompt_biases, unpaired_biases
-from fairbench.metrics.debiased import debiased_gap
+from fairbench.metrics.counts import PRODUCT, mean_known, paired_biases, prompt_biases, unpaired_biases
 from fairbench.metrics.floor import noise_floor
+from fairbench.metrics.gap import gap_estimate
 from fairbench.metrics.intervals import mean_interval
 from fairbench.metrics.ranks import rank_intervals
 from fairbench.metrics.significance import LEVEL, floor_test, holm, sign_flip_test, welch_test
@@ -117,11 +117,11 @@ def _tests(setting: Setting, found: Mapping[str, Sequence[np.ndarray]]) -> list[
             sides = [paired_biases(counts[one], counts[other], target) for one, other in pairs]
             changes = np.array([other - one for one, other in sides])
             p_values = sign_flip_test(changes).tolist()
-            means = [_mean(change) for change in changes]
+            means = [mean_known(change) for change in changes]
         else:
             sides = [unpaired_biases(counts[one], counts[other], target) for one, other in pairs]
             p_values = [welch_test(one, other) for one, other in sides]
-            means = [_mean(other, one) for one, other in sides]
+            means = [_difference(one, other) for one, other in sides]
         tests += [
             {
                 "attribute": attribute,
@@ -138,15 +138,9 @@ def _tests(setting: Setting, found: Mapping[str, Sequence[np.ndarray]]) -> list[
     return tests
 
 
-def _mean(values: np.ndarray, less: np.ndarray | None = None) -> float | None:
-    """Return the mean of what is not nan, minus that of ``less``; None where there is nothing."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return None
-    if less is None:
-        return float(known.mean())
-    other = _mean(less)
-    return None if other is None else float(known.mean()) - other
+def _difference(one: np.ndarray, other: np.ndarray) -> float | None:
+    means = mean_known(one), mean_known(other)
+    return None if means[0] is None or means[1] is None else means[1] - means[0]
 
 
 def _bias(
@@ -160,11 +154,11 @@ def _bias(
         rows[attribute] = [
             {
                 "label": each.label,
-                "bias_mean": _mean(value),
+                "bias_mean": mean_known(value),
                 "interval": mean_interval(value),
                 "floor": noise_floor(table.sum(axis=1), table.shape[1], target),
                 "floor_p": floor_test(table, target) if _independent(each) else None,
-                "debiased": debiased_gap(table),
+                "debiased": gap["gap"] if (gap := gap_estimate(table, target)) else None,
                 "usable": int(table.sum()),
                 "prompts": int((~np.isnan(value)).sum()),
                 "rank": rank["rank"],

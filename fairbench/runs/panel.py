@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fairbench.metrics.agreement import Estimate, agreement, gaming_gap
-from fairbench.metrics.counts import PRODUCT, count_table, prompt_biases
+from fairbench.metrics.counts import PRODUCT, count_table, mean_known, prompt_biases
 from fairbench.runs.entrants import Entrant
 from fairbench.runs.setting import Setting, target_of
 
@@ -35,7 +35,7 @@ def judge_panel(setting: Setting, attributes: Sequence[str]) -> dict[str, Any]:
             tables = [count_table(each.rows, judge, attribute) for each in setting.entrants]
             if setting.prompts is not None:
                 tables = [table.reindex(setting.prompts) for table in tables]
-            seen[judge] = [float(np.nanmean(prompt_biases(table, target))) for table in tables]
+            seen[judge] = [mean_known(prompt_biases(table, target)) for table in tables]
         found[attribute] = {
             "agreement": agreement(rows, setting.panel, attribute),
             "bias_mean": seen,
@@ -48,7 +48,7 @@ def judge_panel(setting: Setting, attributes: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _order(setting: Setting, means: Iterable[Sequence[float]]) -> list[str]:
-    """Return the labels from the least to the largest bias, by the mean over judges."""
-    order = np.argsort(np.mean(list(means), axis=0), kind="stable")
+def _order(setting: Setting, means: Iterable[Sequence[float | None]]) -> list[str]:
+    """Return the labels from the least to the largest bias, by the mean over judges; no value is last."""
+    order = np.argsort(np.array(list(means), dtype=float).mean(axis=0), kind="stable")
     return [setting.entrants[number].label for number in order]

@@ -13,7 +13,7 @@ JUDGES = {"judge-a": "a" * 64, "judge-b": "b" * 64, "judge-c": "c" * 64}
 TRAINING = {"judge-train": "t" * 64}
 
 
-def men(share, prompts=20):
+def men(share, prompts=30):
     """The chances of female and male, the same or one each for every prompt."""
     share = np.broadcast_to(share, prompts)
     return np.stack([1 - share, share], axis=1)
