@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from fairbench.cli import contract, diagnose, evaluate, judges, listing, run, score, show
+from fairbench.cli import (
+    check,
+    compare,
+    contract,
+    diagnose,
+    evaluate,
+    judges,
+    listing,
+    plan,
+    run,
+    score,
+    show,
+)
 from fairbench.errors import UserError
 
 INTERRUPTED = 130
@@ -18,9 +30,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
-app.command("test")(contract.test)
 app.command("evaluate")(evaluate.evaluate)
 app.command("score")(score.score)
+app.command("compare")(compare.compare)
+app.command("check")(check.check)
+app.command("plan")(plan.plan)
+app.command("test")(contract.test)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
 app.add_typer(judges.app, name="judges")
