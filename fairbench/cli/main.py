@@ -18,6 +18,7 @@ from fairbench.cli import (
     run,
     score,
     show,
+    validate,
 )
 from fairbench.errors import UserError
 
@@ -36,6 +37,7 @@ app.command("compare")(compare.compare)
 app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("test")(contract.test)
+app.command("validate")(validate.validate)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
 app.add_typer(judges.app, name="judges")
