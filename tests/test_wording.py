@@ -88,5 +88,7 @@ def test_subject_and_article():
 
 
 def test_substitution_keeps_the_rest_and_mends_the_article():
-    assert substituted("a photo of an engineer, a person", "engineer", "male") == "a photo of a male, a person"
+    assert (
+        substituted("a photo of an engineer, a person", "engineer", "male") == "a photo of a male, a person"
+    )
     assert substituted("face of the engineer", "engineer", "old") == "face of the old"

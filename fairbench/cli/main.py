@@ -12,6 +12,7 @@ from fairbench.cli import (
     contract,
     diagnose,
     evaluate,
+    export,
     judges,
     listing,
     plan,
@@ -38,6 +39,7 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("test")(contract.test)
 app.command("validate")(validate.validate)
+app.command("export")(export.export)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
 app.add_typer(judges.app, name="judges")

@@ -51,6 +51,26 @@ def run(
     test_prompts: Annotated[
         int | None, typer.Option(help="Use only the first test prompts.", show_default="all")
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            help="What learns: text_encoder, unet, text_encoder+unet or prefix.", show_default="the method's"
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="adamw, adamw8bit, adafactor or sgd.", show_default="the method's"),
+    ] = None,
+    lr_schedule: Annotated[
+        str | None, typer.Option(help="constant, cosine or linear.", show_default="the method's")
+    ] = None,
+    grad_clip: Annotated[
+        float | None, typer.Option(help="Largest gradient norm let through.", show_default="the method's")
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="U-Net rows in a pass with gradient, or auto.", show_default="the method's"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Base seed of all noise.", show_default="0")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
     guidance: Annotated[
@@ -106,15 +126,26 @@ def run(
         "stop_on": stop_on or None,
     }
     overrides |= _named("model", model)
+    training = {
+        "tune": tune,
+        "optimizer": optimizer,
+        "lr_schedule": lr_schedule,
+        "clip": grad_clip,
+        "rows": int(rows) if rows and rows.isdigit() else rows,
+    }
     if matrix or len(method or ()) > 1:
         from fairbench.cli.matrix import run_matrix
 
-        if preset is not None:
-            raise UserError("a preset is one run: give --preset or a matrix, not both")
+        if preset is not None or any(value is not None for value in training.values()):
+            raise UserError(
+                "several runs take their methods' options from 'method[option=value]', and no preset: "
+                "leave out --preset, --tune, --optimizer, --lr-schedule, --grad-clip and --rows"
+            )
         return run_matrix(
             matrix, method, config, overrides, out, fresh=fresh, as_json=as_json, draw=draw_pictures
         )
-    settings = _settings(config, preset, overrides | _named("method", method[0] if method else None))
+    overrides |= _named("method", method[0] if method else None)
+    settings = _settings(config, preset, overrides, training)
 
     from fairbench.cli.output import print_json
     from fairbench.cli.progress import live_progress
@@ -136,17 +167,24 @@ def run(
     return None
 
 
-def _settings(config: Path | None, preset: str | None, overrides: dict[str, Any]) -> "RunConfig":
+def _settings(
+    config: Path | None, preset: str | None, overrides: dict[str, Any], method_options: dict[str, Any]
+) -> "RunConfig":
+    """Read file or preset and put the command line above it; ``method_options`` join those of the method."""
     from fairbench.config import load_config, make_config
 
     if config is not None and preset is not None:
         raise UserError("give --preset or --config, not both")
     if config is not None:
-        return load_config(config, overrides)
-    given = {key: value for key, value in overrides.items() if value is not None}
-    if preset is None:
-        return make_config(given)
-    return make_config(_preset(preset, given.get("model")) | given, f"preset {preset}")
+        settings = load_config(config, overrides)
+    else:
+        given = {key: value for key, value in overrides.items() if value is not None}
+        base = {} if preset is None else _preset(preset, given.get("model"))
+        settings = make_config(base | given, f"preset {preset}" if preset else "settings")
+    options = {key: value for key, value in method_options.items() if value is not None}
+    if not options:
+        return settings
+    return make_config(settings.model_dump() | {"method_options": settings.method_options | options})
 
 
 def _preset(name: str, model: str | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from diffusers import StableDiffusionPipeline
 from torch.testing import assert_close
 
 from fairbench.errors import UserError
-from fairbench.models.tokens import live_tokens
+from fairbench.models.soft_tokens import live_tokens
 from tests.finetuning.stand_ins import tiny_model
 from tests.tiny import save_tiny
 
