@@ -8,7 +8,12 @@ import typer
 from fairbench.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from fairbench.diagnostics.gradients import Diagnosis, Task
+    from fairbench.models.hooks import Hooks
+    from fairbench.runs.runner import Progress
 
 app = typer.Typer(help="See gradients, and which part of a model carries an effect.", no_args_is_help=True)
 
@@ -143,3 +148,90 @@ def _print(found: "Diagnosis", place: Path) -> None:
     console.print()
     console.print(report.summary_table(found.summary))
     console.print(f"tables, pictures and numbers: {place}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def components(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of finished runs.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Directory; default beside the first run.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Swap tuned and original parts on identical noise: which part carries the change, and at what cost."""
+    from fairbench.cli.output import print_json
+    from fairbench.cli.progress import live_progress
+    from fairbench.report import components as report
+    from fairbench.storage import atomic_write_json, explained
+
+    names = [path.resolve().name for path in runs]
+    if len(set(names)) < len(names):
+        raise UserError("two of the runs have the same name: give each one once")
+    place = out or runs[0].resolve().with_name(f"{names[0]}-components")
+    swapped = [_swapped(path) for path in runs]
+    with explained(place):
+        place.mkdir(parents=True, exist_ok=True)
+    with live_progress(quiet=as_json) as progress:
+        found = {
+            name: attribute(lambda stage, *of, name=name: progress(name, *of))
+            for name, attribute in zip(names, swapped, strict=True)
+        }
+    report.shares(found, place / "shares.png")
+    content = {"schema_version": 1, "runs": found}
+    atomic_write_json(place / "components.json", content)
+    if as_json:
+        print_json(content)
+        return
+    from rich.console import Console
+
+    console = Console()
+    for name, each in found.items():
+        console.print(report.table(name, each))
+        console.print()
+    console.print(f"picture and numbers: {place}", highlight=False, soft_wrap=True)
+
+
+def _swapped(directory: Path) -> "Callable[[Progress], dict[str, Any]]":
+    """Read a run, load what it was made with, and return what is left to do: tell progress, get the shares."""
+    from fairbench.config import make_config
+    from fairbench.diagnostics.components import Bench, attribute, parts_of
+    from fairbench.draws import Draw
+    from fairbench.intervention import Intervention
+    from fairbench.runs.directory import RunDirectory
+    from fairbench.runs.instruments import load_instruments
+    from fairbench.runs.plan import make_plan
+    from fairbench.runs.stored import load_run
+    from fairbench.seeding import image_seed
+
+    config = make_config(load_run(directory).config, str(directory))
+    plan = make_plan(config)
+    if not plan.trains:
+        raise UserError(f"{directory}: has measured the original model alone: there is nothing to swap")
+    intervention = Intervention.load(RunDirectory(directory).adapter)
+    parts_of(intervention)
+    instruments = load_instruments(plan)
+    seeds = [
+        [
+            image_seed(plan.suite.name, plan.suite.version, prompt.id, index, config.seed)
+            for index in range(config.images_per_prompt)
+        ]
+        for prompt in plan.test
+    ]
+    pairs = [(prompt.id, seed) for prompt, own in zip(plan.test, seeds, strict=True) for seed in own]
+    draw = Draw.make(plan.space, plan.target, config.draw, pairs)
+    model = instruments.model
+    bench = Bench(
+        model=model,
+        prompts=plan.test,
+        seeds=seeds,
+        attributes=plan.space.names,
+        judge=instruments.judges[0],
+        features=instruments.features,
+        steps=config.steps,
+        guidance=config.guidance,
+    )
+
+    def apply(some: Intervention) -> "AbstractContextManager[Hooks]":
+        return plan.method.apply(some, model, draw)
+
+    return lambda progress: attribute(intervention, bench, apply, progress)
