@@ -27,7 +27,7 @@ from fairbench.finetuning.settings import COST_ONLY, RANK, Settings, per_attribu
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks
 from fairbench.models.text_to_image import TextToImage
-from fairbench.models.tokens import in_front, soft_tokens
+from fairbench.models.soft_tokens import in_front, soft_tokens
 from fairbench.models.weights import lora_weights
 
 

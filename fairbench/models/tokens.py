@@ -1,17 +1,8 @@
-"""Tokens of a prompt: where in it things are, whether a word has any, and soft ones that are learned.
+"""Where in a prompt's tokens things are, and whether a tokenizer knows a word at all."""
 
-Soft tokens are vectors that stand in the prompt like words, in the format of textual inversion. Tokenizer and
-embedding table are set aside and put back, so the model is bit-identical afterwards.
-"""
+from collections.abc import Iterable, Sequence
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
-
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fairbench.errors import UserError
 from fairbench.models.text_to_image import TextToImage
@@ -49,83 +40,3 @@ def check_words(model: TextToImage, words: Iterable[str]) -> None:
         tokens = tokenizer(word, add_special_tokens=False).input_ids
         if not tokens or tokenizer.unk_token_id in tokens:
             raise UserError(f"the tokenizer of {model.name} lacks the word {word!r}: use another model")
-
-
-@contextmanager
-def soft_tokens(model: TextToImage, embeddings: Mapping[str, Tensor]) -> Iterator[None]:
-    """Teach tokenizer and text encoder new tokens, for as long as the context lasts.
-
-    Parameters
-    ----------
-    model : TextToImage
-    embeddings : mapping
-        Token, such as ``<name>``, to its n x D vectors. Written in a prompt it stands for all n of them,
-        as after ``StableDiffusionPipeline.load_textual_inversion``.
-
-    Raises
-    ------
-    UserError
-        If the vectors are of another width than the text encoder's, or the tokenizer knows the token.
-    """
-    if not embeddings:
-        yield
-        return
-    pipeline = model.pipeline
-    encoder, tokenizer = pipeline.text_encoder, pipeline.tokenizer
-    table = encoder.get_input_embeddings()
-    names = []
-    for token, vectors in embeddings.items():
-        if vectors.shape[1:] != table.weight.shape[1:]:
-            raise UserError(
-                f"the soft tokens do not fit {model.name}: they are {vectors.shape[-1]} wide, "
-                f"its text encoder's {table.weight.shape[1]}"
-            )
-        names += [token, *(f"{token}_{number}" for number in range(1, len(vectors)))]
-    if known := set(names) & set(tokenizer.get_vocab()):
-        raise UserError(f"{model.name} knows the token {min(known)!r} already: take the other one off first")
-    extended = deepcopy(tokenizer)
-    extended.add_tokens(names)
-    new = torch.cat([vectors.to(table.weight) for vectors in embeddings.values()])
-    try:
-        pipeline.tokenizer = extended
-        encoder.set_input_embeddings(
-            nn.Embedding.from_pretrained(torch.cat([table.weight[: len(tokenizer)], new]))
-        )
-        yield
-    finally:
-        pipeline.tokenizer = tokenizer
-        encoder.set_input_embeddings(table)
-
-
-def in_front(token: str) -> Callable[[Sequence[str], Sequence[int]], list[str]]:
-    """Return the rewriting hook that puts ``token`` in front of every prompt, without a space."""
-    return lambda prompts, seeds: [token + prompt for prompt in prompts]
-
-
-@contextmanager
-def live_tokens(
-    model: TextToImage, tokens: Sequence[str], count: int, vectors: Callable[[], Tensor]
-) -> Iterator[None]:
-    """Teach the model ``tokens`` whose vectors are computed anew at every pass, such as from what is trained.
-
-    ``vectors()`` returns ``count`` x D vectors for each token, one after another; gradients reach it.
-    """
-    encoder = model.pipeline.text_encoder
-    width = encoder.get_input_embeddings().weight.shape[1]
-    with soft_tokens(model, {token: torch.zeros(count, width) for token in tokens}):
-        table = encoder.get_input_embeddings()
-        encoder.set_input_embeddings(_Live(table, table.num_embeddings - count * len(tokens), vectors))
-        yield
-
-
-class _Live(nn.Module):
-    """Looks tokens from number ``first`` on up in what ``vectors()`` returns."""
-
-    def __init__(self, table: nn.Embedding, first: int, vectors: Callable[[], Tensor]) -> None:
-        super().__init__()
-        self.table, self.first, self.vectors = table, first, vectors
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        known = self.table(tokens)
-        live = self.vectors().to(known)[(tokens - self.first).clamp(min=0)]
-        return torch.where((tokens < self.first).unsqueeze(-1), known, live)
