@@ -50,6 +50,26 @@ def run(
     test_prompts: Annotated[
         int | None, typer.Option(help="Use only the first test prompts.", show_default="all")
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            help="What learns: text_encoder, unet, text_encoder+unet or prefix.", show_default="the method's"
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="adamw, adamw8bit, adafactor or sgd.", show_default="the method's"),
+    ] = None,
+    lr_schedule: Annotated[
+        str | None, typer.Option(help="constant, cosine or linear.", show_default="the method's")
+    ] = None,
+    grad_clip: Annotated[
+        float | None, typer.Option(help="Largest gradient norm let through.", show_default="the method's")
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="U-Net rows in a pass with gradient, or auto.", show_default="the method's"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Base seed of all noise.", show_default="0")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
     guidance: Annotated[
@@ -95,14 +115,21 @@ def run(
         "features": features or None,
         "training_features": training_features or None,
     }
+    training = {
+        "tune": tune,
+        "optimizer": optimizer,
+        "lr_schedule": lr_schedule,
+        "clip": grad_clip,
+        "rows": int(rows) if rows and rows.isdigit() else rows,
+    }
     overrides |= _named("model", model)
     if matrix or len(method or ()) > 1:
         from fairbench.cli.matrix import run_matrix
 
         return run_matrix(
-            matrix, method, config, overrides, out, fresh=fresh, as_json=as_json, draw=draw_pictures
+            matrix, method, config, overrides, training, out, fresh=fresh, as_json=as_json, draw=draw_pictures
         )
-    settings = _settings(config, overrides | _named("method", method[0] if method else None))
+    settings = _settings(config, overrides | _named("method", method[0] if method else None), training)
 
     from fairbench.cli.output import print_json
     from fairbench.cli.progress import live_progress
@@ -121,12 +148,18 @@ def run(
     return None
 
 
-def _settings(config: Path | None, overrides: dict[str, Any]) -> "RunConfig":
+def _settings(config: Path | None, overrides: dict[str, Any], method_options: dict[str, Any]) -> "RunConfig":
+    """Read the file and put the command line above it; ``method_options`` join those of the method."""
     from fairbench.config import load_config, make_config
 
     if config is not None:
-        return load_config(config, overrides)
-    return make_config({key: value for key, value in overrides.items() if value is not None})
+        settings = load_config(config, overrides)
+    else:
+        settings = make_config({key: value for key, value in overrides.items() if value is not None})
+    given = {key: value for key, value in method_options.items() if value is not None}
+    if not given:
+        return settings
+    return make_config(settings.model_dump() | {"method_options": settings.method_options | given})
 
 
 def _named(key: str, text: str | None) -> dict[str, Any]:

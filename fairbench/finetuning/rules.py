@@ -56,6 +56,8 @@ class Sampler:
 
     def levels(self, step: int) -> tuple[float, float]:
         r"""Return :math:`\sqrt{\bar\alpha}` and :math:`\sqrt{1-\bar\alpha}` at a step."""
+        if (scale := self.scales[step]) != 1:  # such samplers add noise to z_0 and scale both for the U-Net
+            return scale.item(), (1 - scale**2).sqrt().item()
         cumulative = self.scheduler.alphas_cumprod[self.timesteps[step].round().long().cpu()].double()
         return cumulative.sqrt().item(), (1 - cumulative).sqrt().item()
 

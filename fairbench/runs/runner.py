@@ -22,6 +22,7 @@ from fairbench.runs.records import planned, record_reference
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.session import Draw, Progress, Session
 from fairbench.runs.stored import load_run
+from fairbench.runs.training_faces import training_faces
 from fairbench.runs.training_log import TrainingLog
 from fairbench.storage import atomic_write_table, lock
 
@@ -158,6 +159,7 @@ class _Run(Session):
             suite=plan.suite.name,
             suite_version=plan.suite.version,
             log=tell,
+            faces=training_faces(plan.config.model, instruments.training_features, plan.training),
         )
         with self._stage("finetuning"):
             self.progress("finetuning", 0, plan.updates)
