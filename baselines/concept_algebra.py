@@ -109,7 +109,8 @@ def subspace(concepts: Tensor, variance: float) -> Tensor:
     _, values, basis = torch.linalg.svd(centred, full_matrices=False)
     energy = values.square()
     before = energy.cumsum(1) - energy
-    kept = (before < variance * energy.sum(1, keepdim=True)) & (values > 1e-4 * values[:, :1])
+    rounding = 1e-5 * concepts.flatten(1).norm(dim=1, keepdim=True)  # no direction at all
+    kept = (before < variance * energy.sum(1, keepdim=True)) & (values > rounding)
     return basis * kept.unsqueeze(2)
 
 

@@ -22,7 +22,8 @@ from fairbench.features.image_features import ImageFeatures
 from fairbench.finetuning.engine import Pace, Training
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks
-from fairbench.models.soft_tokens import live_tokens, soft_tokens
+from fairbench.models.live_tokens import live_tokens
+from fairbench.models.soft_tokens import soft_tokens
 from fairbench.models.text_to_image import TextToImage
 from fairbench.models.tokens import end_rows
 from fairbench.seeding import image_seed

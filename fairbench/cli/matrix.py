@@ -22,6 +22,7 @@ def run_matrix(
     methods: Sequence[str] | None,
     config: Path | None,
     overrides: dict[str, Any],
+    training: dict[str, Any],
     out: Path | None,
     *,
     fresh: bool,
@@ -29,6 +30,9 @@ def run_matrix(
     draw: "Draw",
 ) -> int:
     """Run all cells, show how each went, and return the exit code: 1 if one of them failed."""
+    for option, value in training.items():
+        if value is not None:
+            raise UserError(f"{option} is an option of a method: write it as NAME[{option}={value}]")
     cells = (
         _from_file(matrix, methods, config, overrides)
         if matrix

@@ -65,32 +65,3 @@ def soft_tokens(model: TextToImage, embeddings: Mapping[str, Tensor]) -> Iterato
 def in_front(token: str) -> Callable[[Sequence[str], Sequence[int]], list[str]]:
     """Return the rewriting hook that puts ``token`` in front of every prompt, without a space."""
     return lambda prompts, seeds: [token + prompt for prompt in prompts]
-
-
-@contextmanager
-def live_tokens(
-    model: TextToImage, tokens: Sequence[str], count: int, vectors: Callable[[], Tensor]
-) -> Iterator[None]:
-    """Teach the model ``tokens`` whose vectors are computed anew at every pass, such as from what is trained.
-
-    ``vectors()`` returns ``count`` x D vectors for each token, one after another; gradients reach it.
-    """
-    encoder = model.pipeline.text_encoder
-    width = encoder.get_input_embeddings().weight.shape[1]
-    with soft_tokens(model, {token: torch.zeros(count, width) for token in tokens}):
-        table = encoder.get_input_embeddings()
-        encoder.set_input_embeddings(_Live(table, table.num_embeddings - count * len(tokens), vectors))
-        yield
-
-
-class _Live(nn.Module):
-    """Looks tokens from number ``first`` on up in what ``vectors()`` returns."""
-
-    def __init__(self, table: nn.Embedding, first: int, vectors: Callable[[], Tensor]) -> None:
-        super().__init__()
-        self.table, self.first, self.vectors = table, first, vectors
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        known = self.table(tokens)
-        live = self.vectors().to(known)[(tokens - self.first).clamp(min=0)]
-        return torch.where((tokens < self.first).unsqueeze(-1), known, live)

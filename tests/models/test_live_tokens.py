@@ -6,7 +6,7 @@ from diffusers import StableDiffusionPipeline
 from torch.testing import assert_close
 
 from fairbench.errors import UserError
-from fairbench.models.soft_tokens import live_tokens
+from fairbench.models.live_tokens import live_tokens
 from tests.finetuning.stand_ins import tiny_model
 from tests.tiny import save_tiny
 
@@ -59,6 +59,6 @@ def test_nothing_stays_behind(error):
 def test_a_word_that_is_known_already_is_refused():
     with (
         pytest.raises(UserError, match="knows the token"),
-        live_tokens(tiny_model(), ["the"], 1, lambda: torch.zeros(1, 16)),
+        live_tokens(tiny_model(), ["th"], 1, lambda: torch.zeros(1, 16)),
     ):
         pass
