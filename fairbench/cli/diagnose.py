@@ -192,7 +192,7 @@ def components(
 
 
 def _swapped(directory: Path) -> "Callable[[Progress], dict[str, Any]]":
-    """Read a run, load what it was made with, and return what is left to do: tell progress, get the shares."""
+    """Read a run and load what it was made with; what is left takes progress and returns the shares."""
     from fairbench.config import make_config
     from fairbench.diagnostics.components import Bench, attribute, parts_of
     from fairbench.draws import Draw
