@@ -71,13 +71,18 @@ def evaluate(
 
 def show(metrics: dict[str, Any], directory: Path, as_json: bool) -> None:
     """Print the table of an evaluation and what became of other things, or all of it as JSON."""
+    from rich.console import Console
+
     from fairbench.cli.output import print_json
     from fairbench.cli.run import print_result
+    from fairbench.report.effects import side_effects
 
     if as_json:
         print_json(metrics)
         return
     print_result(metrics, directory, done_before=False)
+    if (effects := side_effects(metrics)) is not None:
+        Console().print(effects)
     if stopped := metrics.get("sequential"):
         for name, entry in stopped["attributes"].items():
             low, high = entry["interval"]

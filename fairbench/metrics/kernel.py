@@ -117,7 +117,7 @@ def matching_weights(generated: ArrayLike, reference: ArrayLike) -> tuple[np.nda
     N booleans, which generated images are compared; and M weights, which sum to their number.
     """
     ours, theirs = np.asarray(generated, dtype=int), np.asarray(reference, dtype=int)
-    size = int(max(ours.max(initial=-1), theirs.max(initial=-1))) + 1
+    size = int(max(ours.max(initial=0), theirs.max(initial=0))) + 1
     wanted, shown = (np.bincount(s[s >= 0], minlength=size) for s in (ours, theirs))
     compared = (ours >= 0) & (shown[ours] > 0)
     weights = np.where(theirs >= 0, wanted[theirs] / np.maximum(shown[theirs], 1), 0.0)

@@ -71,7 +71,11 @@ def find_images(source: Path, suite: PromptSuite | None, seed: int) -> Given:
     from fairbench.runs.image_table import TABLES, in_table
 
     if source.is_dir():
-        return Given((as_planned(pd.DataFrame(list(_in_folder(source, suite))), ORIGINAL, suite, seed),))
+        rows = pd.DataFrame(list(_in_folder(source, suite)))
+        if suite is not None:
+            order = {prompt.id: k for k, prompt in enumerate(suite.prompts("test"))}
+            rows = rows.sort_values("prompt_id", key=lambda names: names.map(order), kind="stable")
+        return Given((as_planned(rows.reset_index(drop=True), ORIGINAL, suite, seed),))
     if source.suffix.lower() in TABLES and source.is_file():
         return in_table(source, suite, seed)
     raise UserError(f"{source}: is neither a folder nor a table ({' or '.join(sorted(TABLES))})")

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from scipy.stats import entropy as scipy_entropy
 
-from fairbench.metrics.quality import fid, kid, similarity
+from fairbench.metrics.quality import fid, kid, similarity, vendi_at, vendi_score
 
 
 def features(seed: int, count: int, shift: float = 0.0, dim: int = 6) -> torch.Tensor:
@@ -72,3 +73,25 @@ def test_similarity() -> None:
     }
     assert found["clip_i"] == {"mean": None, "sd": None, "images": 0}
     assert "dino" not in found
+
+
+def test_the_vendi_score_counts_what_is_different() -> None:
+    assert vendi_score(torch.eye(5)) == pytest.approx(5)
+    assert vendi_score(torch.ones(7, 3)) == pytest.approx(1)
+    assert vendi_score(torch.eye(3).repeat(4, 1)) == pytest.approx(3)
+    assert vendi_score(torch.zeros(0, 3)) is None and vendi_score(torch.zeros(2, 3)) is None
+
+
+@pytest.mark.parametrize(("count", "dim"), [(5, 9), (9, 5)])
+def test_the_vendi_score_by_the_entropy_of_the_kernel(count: int, dim: int) -> None:
+    values = features(3, count, dim=dim)
+    unit = (values / values.norm(dim=1, keepdim=True)).double().numpy()
+    spectrum = np.linalg.svd(unit / np.sqrt(count), compute_uv=False) ** 2
+    assert vendi_score(values) == pytest.approx(np.exp(scipy_entropy(spectrum)))
+
+
+def test_the_vendi_score_at_a_size_is_the_mean_over_choices() -> None:
+    values = features(3, 40)
+    assert vendi_at(values, 40) == pytest.approx(vendi_score(values))
+    few = [vendi_score(values[torch.randperm(40)[:5]]) for _ in range(200)]
+    assert vendi_at(values, 5, draws=100) == pytest.approx(np.mean(few), rel=0.05)
