@@ -18,7 +18,7 @@ from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
 from fairbench.editing.attention import edited, key_value_weights
 from fairbench.editing.class_prompts import embeddings
-from fairbench.editing.shares import class_shares
+from fairbench.editing.shares import class_shares, spread
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks
 from fairbench.models.text_to_image import TextToImage
@@ -75,7 +75,7 @@ class UCE:
         edition: Literal["paper", "revised"] = "paper"
         """Whose rules: the paper's, or those of the authors' code of 2025."""
         concepts: PositiveInt = 35
-        """How many training prompts are edited, the first ones; all others are preserved."""
+        """How many training prompts are edited, evenly from the whole list; the others are preserved."""
         images_per_concept: PositiveInt = 24
         """Counted in every turn."""
         tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -102,7 +102,8 @@ class UCE:
     def fit(self, context: FitContext) -> Intervention:
         """Count and edit in turns; an interrupted fit counts again only what it had not counted."""
         config, model = self.config, context.model
-        chosen, others = context.prompts[: config.concepts], context.prompts[config.concepts :]
+        chosen = spread(context.prompts, config.concepts)
+        others = [prompt for prompt in context.prompts if prompt not in chosen]
         paper = config.edition == "paper"
         rows = subject_rows(model, chosen, context.space, whole=paper)
         kept = subject_rows(model, others, context.space, whole=paper).keys if others else rows.keys[:0]

@@ -28,7 +28,7 @@ def classed(prompt, *labels):
 @pytest.mark.parametrize(
     ("prompt", "labels", "expected"),
     [
-        ("a photo of the face of a pilot, a person", ["female"], "a photo of the face of a female pilot, a person"),
+        ("the face of a pilot, a person", ["female"], "the face of a female pilot, a person"),
         ("a photo of the face of an engineer", ["male"], "a photo of the face of a male engineer"),
         ("a photo of a pilot", ["Asian"], "a photo of an Asian pilot"),
         ("a photo of a pilot", ["male", "Black", "old"], "a photo of an old Black male pilot"),
@@ -36,7 +36,7 @@ def classed(prompt, *labels):
         ("An engineer", ["male"], "A male engineer"),
         ("A nurse", ["Indian"], "An Indian nurse"),
         ("the face of the nurse", ["old"], "the face of the old nurse"),
-        ("a close-up photo of a person playing golf", ["male"], "a close-up photo of a male person playing golf"),
+        ("a close-up of a person playing golf", ["male"], "a close-up of a male person playing golf"),
         ("a photo of a woman", ["male"], "a photo of a woman"),
         ("a photo of a woman", ["male", "Asian"], "a photo of an Asian woman"),
         ("a photo of a white-collar worker", ["Black"], "a photo of a Black white-collar worker"),
