@@ -71,7 +71,7 @@ def test_a_wrong_matrix_is_refused_whole(small, tmp_path, change, message):
     if "methods" not in change:
         del content["methods"]
     content["settings"] = settings | change.get("settings", {})
-    with pytest.raises(UserError, match="table.yaml") as caught:
+    with pytest.raises(UserError, match=r"table\.yaml") as caught:
         load_matrix(write(tmp_path, **content), {})
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
