@@ -1,6 +1,7 @@
 """Bias against semantic change: what each method removes, and what it changes of the pictures for that."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from fairbench.report.tables import method_of
 from fairbench.runs.registry import ORIGINAL
 
 MARKERS = {"emergent": "o", "drawn": "s", "coupled": "^"}
+COLOURS = tuple(colour for colour in style.SERIES if colour != "#f0e442")
+"""Without yellow, which a thin bar is lost in."""
 CHANGES = {"clip_i": "CLIP-I", "dino": "DINO"}
 
 
@@ -55,21 +58,21 @@ def pareto(
     points = [point for run in runs if (point := _point(run, attribute, measure))]
     if not points:
         raise UserError(f"no run holds {attribute} and {CHANGES[measure]}: there is nothing to draw")
-    colours = dict(zip(dict.fromkeys(point.label for point in points), _cycle(), strict=False))
+    points.sort(key=lambda point: point.bias)
     with mpl.rc_context(style.RC):
-        figure = Figure(figsize=(8, 5), layout="constrained")
+        figure = Figure(figsize=(9, max(5, 1 + 0.27 * len(points))), layout="constrained")
         axes = figure.subplots()
         _floor(axes, [point.floor for point in points])
         _original(axes, runs, attribute)
         _front(axes, points)
-        for point in points:
-            _draw(axes, point, colours[point.label])
+        for number, (point, colour) in enumerate(zip(points, cycle(COLOURS), strict=False), start=1):
+            _draw(axes, point, number, colour)
         axes.set_xlabel(f"semantic change (1 - {CHANGES[measure]} to the original of the same noise)")
         axes.set_ylabel(f"{attribute} bias, 95 % interval over prompts")
         axes.set_ylim(bottom=0)
         axes.grid(color=style.PALE, linewidth=0.6)
         axes.set_axisbelow(True)
-        _legend(figure, axes, points)
+        figure.legend(loc="outside right upper", frameon=False, handletextpad=0.5)
         return style.save(figure, path, dpi=130)
 
 
@@ -97,7 +100,7 @@ def _point(run: Mapping[str, Any], attribute: str, measure: str) -> Point | None
 
 def _floor(axes: Axes, floors: Sequence[float]) -> None:
     """Draw what a fair model scores; a band where the runs have different numbers of images."""
-    label = "what a fair model scores (iid)"
+    label = "floor: a fair model"
     if max(floors) - min(floors) > 1e-3:
         axes.axhspan(min(floors), max(floors), color=style.PALE, linewidth=0, label=label)
     else:
@@ -105,9 +108,12 @@ def _floor(axes: Axes, floors: Sequence[float]) -> None:
 
 
 def _original(axes: Axes, runs: Sequence[Mapping[str, Any]], attribute: str) -> None:
-    biases = [run["variants"][ORIGINAL]["bias"][attribute]["bias_mean"] for run in runs]
-    seen = {round(bias, 6) for bias in biases if bias is not None}
-    axes.scatter([0] * len(seen), list(seen), marker="D", s=48, color=style.INK, zorder=4, label="original")
+    """Draw the original model, which has changed nothing; runs of other seeds have their own."""
+    summaries = [run["variants"][ORIGINAL]["bias"].get(attribute) or {} for run in runs]
+    biases = {summary["bias_mean"] for summary in summaries if summary.get("bias_mean") is not None}
+    axes.scatter(
+        [0] * len(biases), sorted(biases), marker="D", s=48, color=style.INK, zorder=4, label="original"
+    )
 
 
 def _front(axes: Axes, points: Sequence[Point]) -> None:
@@ -116,7 +122,8 @@ def _front(axes: Axes, points: Sequence[Point]) -> None:
     axes.step(*zip(*best, strict=True), where="post", color=style.GREY, linewidth=1, alpha=0.7, zorder=1)
 
 
-def _draw(axes: Axes, point: Point, colour: str) -> None:
+def _draw(axes: Axes, point: Point, number: int, colour: str) -> None:
+    """Draw one run; its name stands in the legend, because names beside the points would hide each other."""
     axes.errorbar(
         point.change,
         point.bias,
@@ -127,23 +134,7 @@ def _draw(axes: Axes, point: Point, colour: str) -> None:
         capsize=3,
         linewidth=1.2,
         zorder=3,
+        label=f"{number}  {point.label}, {point.draw_class}",
     )
-    axes.annotate(
-        point.label,
-        (point.change, point.bias),
-        xytext=(7, 5),
-        textcoords="offset points",
-        fontsize=8.5,
-        color=colour,
-    )
-
-
-def _legend(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
-    for draw_class in dict.fromkeys(point.draw_class for point in points):
-        axes.scatter([], [], marker=MARKERS[draw_class], color=style.GREY, label=draw_class)
-    figure.legend(loc="outside upper left", ncols=5, frameon=False, handletextpad=0.4)
-
-
-def _cycle() -> list[str]:
-    """Return more colours than there are methods; labels stand next to the points anyway."""
-    return [colour for colour in style.SERIES if colour != "#f0e442"] * 8
+    where = (point.change, point.bias)
+    axes.annotate(str(number), where, xytext=(6, 4), textcoords="offset points", fontsize=9, color=colour)
