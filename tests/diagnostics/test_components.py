@@ -3,7 +3,6 @@
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
@@ -130,7 +129,7 @@ def test_a_prompt_without_a_face_has_no_bias(bench, monkeypatch):
 
     def blind_to_the_first(self, images):
         seen = see(self, images)
-        return Judgement(seen.probabilities, seen.face * (np.arange(len(images)) >= IMAGES))
+        return Judgement(seen.probabilities, seen.face * (torch.arange(len(images)) >= IMAGES))
 
     monkeypatch.setattr(Judge, "judge", blind_to_the_first)
     bias = attribute(intervention(), bench, apply_to(bench))["quantities"]["bias of gender"]
