@@ -88,10 +88,10 @@ class UCE:
         """Weight of what is preserved; if None 0.1, or 1 in the revised edition."""
 
     def __init__(self, config: Config) -> None:
-        revised = config.edition == "revised"
-        defaults = {"step_size": 1.0 if revised else 0.1, "preserve": 1.0 if revised else 0.1}
-        left_open = {name: value for name, value in defaults.items() if getattr(config, name) is None}
-        self.config = config.model_copy(update=left_open)
+        default = 0.1 if config.edition == "paper" else 1.0
+        self.config = config
+        self.step_size = default if config.step_size is None else config.step_size
+        self.preserve = default if config.preserve is None else config.preserve
 
     def check_task(
         self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
@@ -122,22 +122,23 @@ class UCE:
             done = (missing.abs() < config.tolerance).all(1)
             if done.all():
                 break
-            step = config.step_size * missing.masked_fill(done.unsqueeze(1), 0)
+            step = self.step_size * missing.masked_fill(done.unsqueeze(1), 0)
             total += step
             importance = torch.ones(len(rows.keys), dtype=torch.float64)
             if paper:
-                importance[done[rows.owner]] = config.preserve
+                importance[done[rows.owner]] = self.preserve
             weights = concept_edit(
                 weights if paper else originals,
                 rows,
                 kept,
                 (step if paper else total)[rows.owner],
                 config.regularisation,
-                torch.cat([importance, torch.full((len(kept),), config.preserve, dtype=torch.float64)]),
+                torch.cat([importance, torch.full((len(kept),), self.preserve, dtype=torch.float64)]),
                 relative=paper,
             )
         tensors = {name: weight.cpu().contiguous() for name, weight in weights.items()}
-        settings = config.model_dump(mode="json", exclude={"updates"}) | {"turns": len(counted)}
+        settings = config.model_dump(mode="json", exclude={"updates"})
+        settings |= {"step_size": self.step_size, "preserve": self.preserve, "turns": len(counted)}
         return Intervention(self.name, self.draw_class, tensors, settings)
 
     @contextmanager
@@ -171,7 +172,7 @@ def subject_rows(
     last = states.shape[1] - 1
     keys, found, owner = [], [], []
     for i in range(len(prompts)):
-        offsets = torch.arange(last - start[i] + 1 if whole else 1)
+        offsets = torch.arange(last - int(start[i]) + 1 if whole else 1)
         keys.append(states[i, start[i] + offsets])
         aligned = [
             state[i, (at[i] + offsets).clamp(max=last)] for state, at in zip(classes, starts, strict=True)

@@ -75,9 +75,12 @@ def test_every_class_has_words_of_its_own():
 
 
 def test_other_words_are_all_but_those_of_the_class():
-    assert other_words(GENDER, 0) == "male"
-    assert other_words(AttributeSpace.parse("race"), 1) == "white, Indian, Asian"
-    assert other_words(AttributeSpace.parse("gender,race"), 0) == "Black, Indian, Asian, male"
+    both = AttributeSpace.parse("gender,race")
+    assert other_words("a female nurse", GENDER, 0) == "male"
+    assert other_words("a Black nurse", AttributeSpace.parse("race"), 1) == "white, Indian, Asian"
+    assert other_words("a white female nurse", both, 0) == "Black, Indian, Asian, male"
+    assert other_words("a photo of a woman", GENDER, 1) == ""
+    assert other_words("a photo of a white woman", both, 4) == "Black, Indian, Asian"
 
 
 def test_subject_and_article():

@@ -78,7 +78,7 @@ def test_a_negative_prompt_changes_the_unconditional_half_only(task):
     method, context = made("hard_prompt_negative"), task()
     given = Conditioning(*torch.randn(2, 6, 96, 16))
     with method.apply(fitted(method, context), context.model, drawn(context)) as hooks:
-        changed = hooks.embed(given, PROMPTS, SEEDS)
+        changed = hooks.embed(given, hooks.rewrite(PROMPTS, SEEDS), SEEDS)
     assert changed.conditional is given.conditional
     others = [["male", "female"][k] for k in drawn(context)(SEEDS)]
     assert_close(changed.unconditional, context.model.encode(others).conditional)
