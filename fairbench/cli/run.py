@@ -136,13 +136,10 @@ def run(
     if matrix or len(method or ()) > 1:
         from fairbench.cli.matrix import run_matrix
 
-        if preset is not None or any(value is not None for value in training.values()):
-            raise UserError(
-                "several runs take their methods' options from 'method[option=value]', and no preset: "
-                "leave out --preset, --tune, --optimizer, --lr-schedule, --grad-clip and --rows"
-            )
+        if preset is not None:
+            raise UserError("a preset is one run: give --preset or several runs, not both")
         return run_matrix(
-            matrix, method, config, overrides, out, fresh=fresh, as_json=as_json, draw=draw_pictures
+            matrix, method, config, overrides, training, out, fresh=fresh, as_json=as_json, draw=draw_pictures
         )
     overrides |= _named("method", method[0] if method else None)
     settings = _settings(config, preset, overrides, training)
