@@ -62,7 +62,12 @@ def gradients(
     place = out or Path("runs") / f"gradients-{_stem(model)}-s{seed}"
     with explained(place):
         place.mkdir(parents=True, exist_ok=True)
-    settings = {"updates": updates, "runs": runs, "images": images, "learning_rate": learning_rate}
+    settings: dict[str, Any] = {
+        "updates": updates,
+        "runs": runs,
+        "images": images,
+        "learning_rate": learning_rate,
+    }
     with live_progress(quiet=as_json) as progress:
         curves = partial(loss_curves, **settings, clip=clip, progress=progress)
         found = diagnose(task, seeds=seeds, curves=curves, progress=progress)

@@ -152,7 +152,7 @@ def scales(task: Task, count: int) -> pd.DataFrame:
     trajectory = task.rollout(conditioning, seeds)
     generator = torch.Generator().manual_seed(image_seed("diagnose", "1", "cotangent", 0, task.seed))
     cotangent = (RANDOM_SCALE * torch.randn(trajectory.final.shape, generator=generator)).to(trajectory.final)
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for rule, terms in _terms(task, trajectory, conditioning, cotangent).items():
         norms = terms.flatten(2).norm(dim=2).numpy()
         low, high = np.quantile(norms, (0.05, 0.95), axis=1)

@@ -1,6 +1,7 @@
 """The log of a training while it goes on: one line of JSON per update, so that a kill loses none."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ class TrainingLog:
         return latest([row for line in lines if (row := _read(line)) is not None])
 
 
-def latest(rows: list[dict[str, Any]]) -> "pd.DataFrame":
+def latest(rows: Sequence[Mapping[Any, Any]]) -> "pd.DataFrame":
     """Return one row per update, the last where there are several."""
     import pandas as pd
 

@@ -1,6 +1,6 @@
 """Reads the training log while it grows, warns once of what goes wrong, and may end the training for it."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairbench.finetuning.monitors import MONITORS, warnings_after, warnings_during
@@ -25,7 +25,7 @@ class Watch:
 
     def __init__(self, log: TrainingLog, stop_on: Collection[str], warn: Callable[[str], None]) -> None:
         self._log, self._stop_on, self._warn = log, frozenset(stop_on), warn
-        self._rows: list[dict[str, Any]] = log.table().to_dict("records")
+        self._rows: list[Mapping[Any, Any]] = [*log.table().to_dict("records")]
         self._told: set[str] = set()
 
     def __call__(self, row: dict[str, Any]) -> bool:
