@@ -49,11 +49,11 @@ def check(run: Reference, reference: Reference, *, tolerance: float = 0.0) -> tu
     ours, theirs = (prompts, prompts) if paired else ([*run.prompts], [*reference.prompts])
     found = []
     for name in (name for name, classes in run.classes.items() if reference.classes.get(name) == classes):
-        sides = [
+        one, other = (
             np.array([side.prompts[prompt].counts[name] for prompt in chosen])
             for side, chosen in ((run, ours), (reference, theirs))
-        ]
-        biases = (paired_biases if paired else unpaired_biases)(*sides, _target(run, reference, name))
+        )
+        biases = (paired_biases if paired else unpaired_biases)(one, other, _target(run, reference, name))
         found.append((f"{name} bias", biases, 1))
     measures = list(dict.fromkeys(name for prompt in run.prompts.values() for name in prompt.quality))
     for name in measures:

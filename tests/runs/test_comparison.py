@@ -205,3 +205,23 @@ def test_a_comparison_errs_as_often_as_it_says(classes):
         errors += test["significant"]
     print(f"K={classes}: {errors / 2000:.4f}")
     assert 0.03 <= errors / 2000 <= 0.07
+
+
+def test_what_the_runner_writes_can_be_compared_checked_and_gated(small, tmp_path):
+    from fairbench.pytest_plugin import assert_bias_at_most
+    from fairbench.runs.check import check
+    from fairbench.runs.reference import reference_of
+    from fairbench.runs.runner import run
+
+    metrics = run(small.config(), tmp_path / "run")
+    stored = load_run(tmp_path / "run")
+    found = compare([stored])
+    assert row(found, "B")["bias_mean"] == pytest.approx(
+        metrics["variants"]["nudge"]["bias"]["gender"]["bias_mean"]
+    )
+    assert row(found, "B")["gaming_gap"]["value"] == pytest.approx(metrics["gaming_gap"]["gender"])
+    assert set(found["panel"]["gender"]["without"]) == {"judge-a", "judge-b"}
+    reference = reference_of(stored)
+    assert set(reference.classes) == {"gender", "race"} and "clip_i" in reference.prompts["cook"].quality
+    assert not any(metric.worse for metric in check(reference, reference)[0])
+    assert_bias_at_most(stored, "gender", 1.0)
