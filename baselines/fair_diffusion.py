@@ -11,12 +11,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from fairbench.attributes import AttributeSpace
-from fairbench.baselines.wording import edit_prompts
+from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks, Step, classifier_free_guidance
 from fairbench.models.text_to_image import TextToImage
+from fairbench.models.tokens import check_words
+from fairbench.wording import class_words
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -36,8 +37,8 @@ class FairDiffusion:
 
     The momentum :math:`\nu` builds up from the first step.
 
-    Source: arXiv 2302.10893 for the use, arXiv 2301.12247 for the guidance. Defaults are those of the authors'
-    script, with its 5 warm-up steps of 50 as a share.
+    Source: arXiv 2302.10893 for the use, arXiv 2301.12247 for the guidance. The defaults are those of the
+    authors' script, with its 5 warm-up steps of 50 as a share.
 
     Limits: one more U-Net row per class of every attribute. Many classes push against each other, and the
     scale has to be chosen by hand for a model; a prompt without people is pushed as well.
@@ -69,11 +70,19 @@ class FairDiffusion:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    def check_task(
+        self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
+    ) -> None:
+        """Raise a ``UserError`` where the tokenizer lacks the word of a class."""
+        check_words(model, {word for words in class_words(space) for word in words.split()})
+
     def fit(self, context: FitContext) -> Intervention:
         """Write down the edit prompts; there is nothing to learn."""
         settings = self.config.model_dump(mode="json", exclude={"updates"})
-        attributes = {"attributes": list(context.space.names), "edits": edit_prompts(context.space)}
-        return Intervention(self.name, self.draw_class, {}, settings | attributes)
+        names = context.space.names
+        edits = [f"{words} person" for name in names for words in class_words(AttributeSpace((name,)))]
+        settings |= {"attributes": list(names), "edits": edits}
+        return Intervention(self.name, self.draw_class, {}, settings)
 
     @contextmanager
     def apply(self, intervention: Intervention, model: TextToImage, draw: Draw) -> Iterator[Hooks]:
@@ -105,9 +114,10 @@ class FairDiffusion:
 
 
 def signs(space: AttributeSpace, joint: Sequence[int]) -> Tensor:
-    """Return +1 for the classes that an image is to show and -1 for the others, N x (sum of the class counts).
+    """Return +1 for the classes that an image is to show and -1 for the others, N x E.
 
-    ``joint`` holds N class numbers of the product of all attributes, in row-major order.
+    ``joint`` holds N class numbers of the product of all attributes, in row-major order; E counts the classes
+    of every attribute, attribute after attribute.
     """
     sizes = [len(classes) for classes in space.classes.values()]
     wanted = torch.unravel_index(torch.as_tensor(joint), sizes)

@@ -3,9 +3,15 @@
 Importing this package loads nothing heavy; the rooms below it import torch and diffusers when they are used.
 """
 
+from typing import Any
 
-def __getattr__(name: str) -> str:
-    """Answer ``fairbench.__version__`` from the installed distribution, only when somebody asks."""
+
+def __getattr__(name: str) -> Any:
+    """Answer ``fairbench.__version__`` and ``fairbench.evaluate``, only when somebody asks."""
+    if name == "evaluate":
+        from fairbench.runs.evaluator import evaluate
+
+        return evaluate
     if name == "__version__":
         from importlib.metadata import version
 

@@ -43,6 +43,12 @@ class RunConfig(BaseModel):
     training_judge: str | None = None
     features: tuple[str, ...] = ()
     training_features: tuple[str, ...] = ()
+    images: str | None = None
+    """A folder, a table or a run whose images are measured, instead of generating any."""
+    adapter: str | None = None
+    """The directory of an intervention to apply, instead of finetuning."""
+    until_width: Annotated[float, Field(ge=0.01, le=1)] | None = None
+    """Generate until the interval of the gap is so narrow, instead of so many images per prompt."""
 
     @field_validator("attributes", mode="before")
     @classmethod

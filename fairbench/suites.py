@@ -5,13 +5,15 @@ The packaged ones are data in ``fairbench.prompts``; a path to a ``.yaml`` file 
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from fairbench.attributes import ATTRIBUTES
 from fairbench.errors import UserError, invalid, unknown
 from fairbench.storage import parse_yaml, read_yaml, sha256_of
 
@@ -30,6 +32,8 @@ class Prompt:
     concept: str
     placeholder: str
     split: str
+    named: Mapping[str, str] = field(default_factory=dict)
+    """Attribute -> the class that the prompt asks for."""
 
 
 class PromptSuite(BaseModel):
@@ -45,6 +49,10 @@ class PromptSuite(BaseModel):
     licence: Text
     source: Text
     placeholder: Text
+    measures: Literal["bias", "obedience", "preservation"] = "bias"
+    """How often who is seen; whether those are who a prompt names; whether an image stays as it was."""
+    words: dict[Text, dict[Text, Texts]] = {}
+    """Attribute -> class -> the words by which a template names it."""
     templates: dict[Split, Texts]
     splits: Annotated[dict[Split, Texts], Field(min_length=1)]
 
@@ -63,6 +71,11 @@ class PromptSuite(BaseModel):
             for template in self.templates[split]:
                 if self._slot not in template:
                     raise ValueError(f"templates: {template!r} lacks its placeholder {self._slot!r}")
+                if self.measures == "obedience" and not self._named(template):
+                    raise ValueError(f"templates: {template!r} has none of the words")
+        for attribute, labels in self.words.items():
+            if unheard := set(labels) - set(ATTRIBUTES.get(attribute, ())):
+                raise ValueError(f"words: {attribute} has no class {', '.join(sorted(unheard))}")
         seen: dict[str, str] = {}
         for split, concepts in self.splits.items():
             for concept in concepts:
@@ -78,7 +91,9 @@ class PromptSuite(BaseModel):
     @property
     def sha256(self) -> str:
         """Hash of the content, whatever the layout of its file."""
-        return sha256_of(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
+        return sha256_of(
+            json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True).encode()
+        )
 
     def prompts(self, split: str) -> list[Prompt]:
         """Every concept of ``split`` in every template, concept by concept.
@@ -98,10 +113,21 @@ class PromptSuite(BaseModel):
                 concept=concept,
                 placeholder=self.placeholder,
                 split=split,
+                named=self._named(template),
             )
             for concept in self.splits[split]
             for number, template in enumerate(templates)
         ]
+
+    def _named(self, template: str) -> dict[str, str]:
+        """Look for the words around the concept: a concept such as "Indian cook" names nobody."""
+        around = template.replace(self._slot, " ")
+        return {
+            attribute: label
+            for attribute, labels in self.words.items()
+            for label, words in labels.items()
+            if any(re.search(rf"\b{re.escape(word)}\b", around) for word in words)
+        }
 
 
 def list_suites() -> list[str]:

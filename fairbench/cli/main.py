@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fairbench.cli import listing, run, show
+from fairbench.cli import contract, evaluate, export, listing, run, score, show
 from fairbench.errors import UserError
 
 INTERRUPTED = 130
@@ -18,6 +18,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("test")(contract.test)
+app.command("evaluate")(evaluate.evaluate)
+app.command("score")(score.score)
+app.command("export")(export.export)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
 

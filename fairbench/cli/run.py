@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 def run(
     method: Annotated[
-        str | None,
-        typer.Option(help=r"Method, with options: biased_dft\[rank=8].", show_default="biased_dft"),
+        list[str] | None,
+        typer.Option(
+            help=r"Method, with options: biased_dft\[rank=8]; may be repeated.", show_default="biased_dft"
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -48,6 +50,26 @@ def run(
     test_prompts: Annotated[
         int | None, typer.Option(help="Use only the first test prompts.", show_default="all")
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            help="What learns: text_encoder, unet, text_encoder+unet or prefix.", show_default="the method's"
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="adamw, adamw8bit, adafactor or sgd.", show_default="the method's"),
+    ] = None,
+    lr_schedule: Annotated[
+        str | None, typer.Option(help="constant, cosine or linear.", show_default="the method's")
+    ] = None,
+    grad_clip: Annotated[
+        float | None, typer.Option(help="Largest gradient norm let through.", show_default="the method's")
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="U-Net rows in a pass with gradient, or auto.", show_default="the method's"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Base seed of all noise.", show_default="0")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
     guidance: Annotated[
@@ -67,12 +89,15 @@ def run(
         list[str] | None, typer.Option(help="Training features; may be repeated.", show_default="the model's")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options here win.")] = None,
+    matrix: Annotated[
+        Path | None, typer.Option(help="YAML file of methods, attributes and seeds: many runs.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the run; default below ./runs.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Replace the run in the directory, or go on with it.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
-) -> None:
+) -> int | None:
     """Debias a model, measure it before and after on prompts it never saw, and show both."""
     overrides: dict[str, Any] = {
         "suite": suite,
@@ -90,7 +115,21 @@ def run(
         "features": features or None,
         "training_features": training_features or None,
     }
-    settings = _settings(config, overrides | _named("method", method) | _named("model", model))
+    training = {
+        "tune": tune,
+        "optimizer": optimizer,
+        "lr_schedule": lr_schedule,
+        "clip": grad_clip,
+        "rows": int(rows) if rows and rows.isdigit() else rows,
+    }
+    overrides |= _named("model", model)
+    if matrix or len(method or ()) > 1:
+        from fairbench.cli.matrix import run_matrix
+
+        return run_matrix(
+            matrix, method, config, overrides, training, out, fresh=fresh, as_json=as_json, draw=draw_pictures
+        )
+    settings = _settings(config, overrides | _named("method", method[0] if method else None), training)
 
     from fairbench.cli.output import print_json
     from fairbench.cli.progress import live_progress
@@ -101,19 +140,26 @@ def run(
     place = RunDirectory(out or default_directory(settings))
     done_before = place.finished
     with live_progress(quiet=as_json) as progress:
-        metrics = run_to_the_end(settings, place.path, fresh=fresh, progress=progress, draw=_draw)
+        metrics = run_to_the_end(settings, place.path, fresh=fresh, progress=progress, draw=draw_pictures)
     if as_json:
         print_json(metrics)
     else:
-        _print(metrics, place.path, done_before and not fresh)
+        print_result(metrics, place.path, done_before and not fresh)
+    return None
 
 
-def _settings(config: Path | None, overrides: dict[str, Any]) -> "RunConfig":
+def _settings(config: Path | None, overrides: dict[str, Any], method_options: dict[str, Any]) -> "RunConfig":
+    """Read the file and put the command line above it; ``method_options`` join those of the method."""
     from fairbench.config import load_config, make_config
 
     if config is not None:
-        return load_config(config, overrides)
-    return make_config({key: value for key, value in overrides.items() if value is not None})
+        settings = load_config(config, overrides)
+    else:
+        settings = make_config({key: value for key, value in overrides.items() if value is not None})
+    given = {key: value for key, value in method_options.items() if value is not None}
+    if not given:
+        return settings
+    return make_config(settings.model_dump() | {"method_options": settings.method_options | given})
 
 
 def _named(key: str, text: str | None) -> dict[str, Any]:
@@ -126,9 +172,10 @@ def _named(key: str, text: str | None) -> dict[str, Any]:
     return {key: name, f"{key}_options": options}
 
 
-def _draw(
+def draw_pictures(
     directory: Path, records: "pd.DataFrame", training: "pd.DataFrame | None", metrics: dict[str, Any]
 ) -> None:
+    """Draw the pictures of a run, and of its training where there was one."""
     from fairbench.report import curves, grids, plots
 
     pictures = directory / "pictures"
@@ -140,7 +187,8 @@ def _draw(
             curves.training(training, pictures / "training.png")
 
 
-def _print(metrics: dict[str, Any], directory: Path, done_before: bool) -> None:
+def print_result(metrics: dict[str, Any], directory: Path, done_before: bool) -> None:
+    """Print the table of a run, and where everything is."""
     from rich.console import Console
 
     from fairbench.report import tables

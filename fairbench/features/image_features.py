@@ -95,13 +95,16 @@ class ImageFeatures:
         # Joined outside inference mode: the result may then enter a computation that has gradients.
         return torch.cat(parts)
 
-    def text(self, prompts: Sequence[str]) -> "Tensor":
+    def text(self, prompts: Sequence[str], *, truncate: bool = False) -> "Tensor":
         """Return N x ``dim`` features of prompts, not normalised, without gradients.
+
+        With ``truncate``, a prompt that is too long loses words from its end; never the end-of-text token,
+        whose place is where CLIP reads the meaning of the whole.
 
         Raises
         ------
         UserError
-            The network reads no text, or a prompt has more tokens than it reads.
+            The network reads no text, or a prompt has more tokens than it reads and may not be cut.
         """
         import torch
 
@@ -109,10 +112,18 @@ class ImageFeatures:
             raise UserError(f"features {self.name} read no text; use features of the kind open_clip")
         network: Any = self.network
         with torch.inference_mode():
-            features = network.encode_text(self._tokens(prompts, self.tokenizer).to(self.device))
+            tokens = self._tokens(prompts, self.tokenizer, truncate)
+            features = network.encode_text(tokens.to(self.device))
         return features.clone()
 
-    def _tokens(self, prompts: Sequence[str], tokenizer: "CLIPTokenizer") -> "Tensor":
+    def too_long(self, prompt: str) -> bool:
+        """Tell whether a prompt has more tokens than the network reads; never of one that reads no text."""
+        if self.tokenizer is None:
+            return False
+        ids = self.tokenizer(prompt, truncation=False).input_ids
+        return len(ids) > self.description.kwargs["text_cfg"]["context_length"]
+
+    def _tokens(self, prompts: Sequence[str], tokenizer: "CLIPTokenizer", truncate: bool) -> "Tensor":
         """Return N x L ids, filled up with the end-of-text token, which the network looks for first."""
         import torch
 
@@ -120,6 +131,8 @@ class ImageFeatures:
         tokens = torch.full((len(prompts), length), tokenizer.eos_token_id)
         for row, prompt in zip(tokens, prompts, strict=True):
             ids = tokenizer(prompt, truncation=False).input_ids
+            if len(ids) > length and truncate:
+                ids = [*ids[: length - 1], ids[-1]]
             if len(ids) > length:
                 raise UserError(
                     f"features {self.name} read {length} tokens, but the prompt {prompt!r} has {len(ids)}: "

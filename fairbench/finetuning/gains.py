@@ -6,14 +6,13 @@ A sampler is an affine map of its noise predictions; unit impulses read its coef
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from fairbench.errors import UserError, unknown
-
-Mode = Literal["standardised", "raw", "official"]
+from fairbench.finetuning.settings import Mode
 
 
 class _NoSamplerNoise(TorchFunctionMode):
@@ -66,6 +65,8 @@ def path_gains(scheduler: Any, num_inference_steps: int) -> tuple[torch.Tensor, 
     """
     if num_inference_steps < 1:
         raise UserError(f"the number of denoising steps must be at least 1, not {num_inference_steps}")
+    if num_inference_steps > (most := scheduler.config.num_train_timesteps):
+        raise UserError(f"the number of denoising steps must be at most {most}, not {num_inference_steps}")
     predicts = scheduler.config.get("prediction_type", "something else")
     if predicts != "epsilon":
         raise UserError(

@@ -6,6 +6,7 @@ Both distances take features that are computed already, by any network; the arit
 import warnings
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -88,6 +89,44 @@ def _filled(metric: Any, generated: Tensor, reference: Tensor) -> Any:
     metric.update(reference.double().cpu(), real=True)
     metric.update(generated.double().cpu(), real=False)
     return metric
+
+
+def vendi_score(features: Tensor) -> float | None:
+    """Effective number of different images, ``exp(-sum_i l_i log l_i)``, l the eigenvalues of K / n.
+
+    K holds the cosines of all pairs. From 1 (all alike) to n (all orthogonal); it grows with n, so compare it
+    at equal n.
+
+    Parameters
+    ----------
+    features
+        n x D.
+
+    Returns
+    -------
+    The score, or None for no image, or one without any feature.
+
+    References
+    ----------
+    Friedman and Dieng, "The Vendi Score", TMLR 2023.
+    """
+    if not len(features):
+        return None
+    rows = features.double().cpu()
+    unit = rows / rows.norm(dim=1, keepdim=True)
+    if not unit.isfinite().all():
+        return None
+    small = unit @ unit.T if len(unit) <= unit.shape[1] else unit.T @ unit  # the same eigenvalues but zeros
+    spectrum = torch.linalg.eigvalsh(small / len(unit)).clamp(min=0)
+    return float(torch.special.entr(spectrum).sum().exp())
+
+
+def vendi_at(features: Tensor, n: int, *, draws: int = 10, seed: int = 0) -> float | None:
+    """Mean Vendi score of ``draws`` random choices of n images, so that groups of different size compare."""
+    rng = np.random.default_rng(seed)
+    chosen = [rng.choice(len(features), n, replace=False) for _ in range(draws if n < len(features) else 1)]
+    scores = [vendi_score(features[torch.from_numpy(rows)]) for rows in chosen]
+    return None if None in scores else float(np.mean(np.array(scores, dtype=float)))
 
 
 def similarity(records: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:

@@ -46,6 +46,8 @@ class Trajectory:
         Timestep of every step, shape (S,).
     scales
         What the latents are multiplied by before they enter the U-Net, shape (S,), float32.
+    prediction
+        The guided noise prediction of the last step.
     latents
         The :math:`z_i` that entered step i, before that scaling; None unless they were kept.
     """
@@ -53,6 +55,7 @@ class Trajectory:
     final: Tensor
     timesteps: Tensor
     scales: Tensor
+    prediction: Tensor
     latents: tuple[Tensor, ...] | None = None
 
 
@@ -135,6 +138,7 @@ class TextToImage:
         guidance: float,
         hooks: Hooks = NO_HOOKS,
         keep: bool = False,
+        until: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Trajectory:
         """Sample the latents of N images.
@@ -152,6 +156,8 @@ class TextToImage:
             ``modules`` and ``combine`` are used here.
         keep
             Keep the latents that enter every step.
+        until
+            Stop after this many steps; ``final`` is then what the sampler had reached.
         progress
             Called as ``progress(done, total)`` after every step.
         """
@@ -159,8 +165,8 @@ class TextToImage:
         sources = generators(seeds)
         latents = self._draw(sources) * scheduler.init_noise_sigma
         extra = {"generator": sources} if "generator" in inspect.signature(scheduler.step).parameters else {}
-        kept, scales = [], []
-        for index, timestep in enumerate(scheduler.timesteps):
+        timesteps, kept, scales = scheduler.timesteps[:until], [], []
+        for index, timestep in enumerate(timesteps):
             # the scaling is linear, so one number tells it, and a later visitor of this step can repeat it
             scale = float(scheduler.scale_model_input(torch.ones(()), timestep))
             step = Step(index, len(scheduler.timesteps), timestep, scale, tuple(seeds))
@@ -171,8 +177,8 @@ class TextToImage:
             noise = self.predict_noise(latents, timestep, now, guidance, hooks, scale=scale, step=step)
             latents = scheduler.step(noise, timestep, latents, **extra, return_dict=False)[0]
             if progress:
-                progress(index + 1, len(scheduler.timesteps))
-        return Trajectory(latents, scheduler.timesteps, torch.tensor(scales), tuple(kept) if keep else None)
+                progress(index + 1, len(timesteps))
+        return Trajectory(latents, timesteps, torch.tensor(scales), noise, tuple(kept) if keep else None)
 
     def predict_noise(
         self,

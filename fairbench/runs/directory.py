@@ -11,8 +11,9 @@ from fairbench.config import RunConfig, load_config
 from fairbench.errors import UserError
 
 CONTENTS = (
-    "status.json", "metrics.json", "records.parquet", "features.safetensors", "pictures", "images", "adapter",
-    "training", "training.parquet", "config.yaml", "provenance.json",
+    "status.json", "metrics.json", "records.parquet", "measurement.json", "reference.parquet",
+    "features.safetensors", "pictures", "images", "adapter", "training", "training.parquet", "config.yaml",
+    "provenance.json",
 )  # fmt: skip
 """Everything a run writes at the top of its directory, in the order in which a new run removes it."""
 
@@ -85,8 +86,13 @@ class RunDirectory:
 
 
 def default_directory(config: RunConfig) -> Path:
-    """Return ``runs/<method>-<model>-<suite>-<attributes>-s<seed>``, options of method and model included."""
+    """Return ``runs/<method>-<model>-<suite>-<attributes>-s<seed>``, options of method and model included.
+
+    What is evaluated otherwise than by a run of its own begins with ``evaluate``.
+    """
     parts = (
+        *(("evaluate",) if config.images or config.adapter or config.until_width else ()),
+        *((_name(str(Path(config.images).absolute()), {}),) if config.images else ()),
         _name(config.method, config.method_options),
         _name(config.model, config.model_options),
         _name(config.suite, {}),

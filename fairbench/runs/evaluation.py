@@ -1,137 +1,165 @@
 """From records to ``metrics.json``: every number of a run, computed by `fairbench.metrics`, in its place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairbench.attributes import ATTRIBUTES
+from fairbench.metrics.groups import matched_kid, prompt_numbers, recognition, shows_face, within_groups
+from fairbench.metrics.kernel import Features, kid_interval
 from fairbench.metrics.quality import fid, kid, similarity
+from fairbench.metrics.side_effects import obedience, occupation, preservation
 from fairbench.metrics.significance import paired_permutation_test
-from fairbench.metrics.summary import FACE_THRESHOLD, summarise
+from fairbench.metrics.summary import summarise
+from fairbench.runs.measurement import SCHEMA_VERSION, JudgeUsed, Measurement
 from fairbench.runs.registry import ORIGINAL
-from fairbench.seeding import image_seed
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from fairbench.judges import Judge
-    from fairbench.runs.instruments import Instruments
-    from fairbench.runs.plan import Plan
-
-SCHEMA_VERSION = 1
 CROSSED = ("gender", "race")
 """Measured as an intersection wherever the judge reads both."""
-BATCH = 32
 
 
 def measure(
-    records: "pd.DataFrame", features: "Mapping[str, Tensor]", plan: "Plan", instruments: "Instruments"
+    records: "pd.DataFrame",
+    features: "Mapping[str, Tensor]",
+    measurement: Measurement,
+    reference: "pd.DataFrame | None" = None,
 ) -> dict[str, Any]:
-    """Return the content of ``metrics.json``.
+    """Return the content of ``metrics.json``, from stored results alone.
 
     Parameters
     ----------
     records
         Of all variants, see `fairbench.runs.records.record`.
     features
-        ``{network}/{variant}`` -> N x D.
-    plan, instruments
-        What was run, and with what.
+        ``{network}/{variant}`` -> N x D, and ``{network}/reference`` -> M x D.
+    measurement
+        Who judged, and what was wanted.
+    reference
+        The M reference images as the primary judge sees them.
 
     Returns
     -------
-    ``variants``: per variant ``bias`` (as the primary judge sees it), ``judges`` (as each judge sees it) and
-    ``quality``. ``paired``: per attribute the test of debiased against original. ``gaming_gap``: per
-    attribute the debiased images' bias as the training judge sees it minus as the evaluation judges do
-    (mean); below zero, the method pleases the judge it learnt from more than the others. ``notes``: why a
-    number is missing.
+    ``variants``: per variant ``bias`` (as the primary judge sees it), ``judges`` (as each judge sees it),
+    ``quality``, ``groups`` (the quality within each class) and ``obedience`` or ``preservation`` where the
+    suite is about these. ``paired``: per attribute the test of debiased against original; ``spill_over``:
+    the same of the attributes that were not to be balanced; ``side_effects``: of obedience and preservation.
+    ``gaming_gap``: per attribute the debiased images' bias as the training judge sees it minus as the
+    evaluation judges do (mean); below zero, the method pleases the judge it learnt from more than the others.
+    ``notes``: why a number is missing.
     """
-    notes: list[str] = []
-    reference = _reference_features(plan, instruments)
+    notes = list(measurement.notes)
+    primary = measurement.evaluating[0]
     variants = {
         str(name): {
-            "bias": biases(rows, instruments.judges[0], plan.space.names),
+            "bias": biases(rows, primary, measurement.attributes),
             "judges": {
-                judge.name: _without_prompts(biases(rows, judge, plan.space.names))
-                for judge in (*instruments.judges, *filter(None, [instruments.training_judge]))
+                judge.name: _without_prompts(biases(rows, judge, measurement.attributes))
+                for judge in measurement.judges
             },
-            "quality": _quality(rows, features, reference, instruments, notes),
+            **_qualities(rows, features, measurement, reference, notes),
+            **_side_effects(rows, measurement),
         }
         for name, rows in records.groupby("variant", sort=False)
     }
-    config = plan.config
+    paired = _paired({name: entry["bias"] for name, entry in variants.items()})
     return {
         "schema_version": SCHEMA_VERSION,
-        "method": spelled(config.method, config.method_options),
-        "draw_class": plan.method.draw_class,
-        "model": spelled(config.model, config.model_options),
-        "suite": plan.suite.name,
-        "attributes": list(plan.space.names),
-        "target": {name: list(values) for name, values in plan.target.probabilities.items()},
-        "primary_judge": instruments.judges[0].name,
-        "evaluation_judges": [judge.name for judge in instruments.judges],
-        "training_judge": instruments.training_judge.name if instruments.training_judge else None,
+        "method": measurement.method,
+        "draw_class": measurement.draw_class,
+        "model": measurement.model,
+        "suite": measurement.suite,
+        "measures": measurement.measures,
+        "attributes": list(measurement.attributes),
+        "target": {name: list(values) for name, values in measurement.target.items()},
+        "primary_judge": primary.name,
+        "evaluation_judges": [judge.name for judge in measurement.evaluating],
+        "training_judge": measurement.training_judge.name if measurement.training_judge else None,
         "variants": variants,
-        "paired": _paired(variants),
-        "gaming_gap": _gaming_gap(variants, instruments),
+        "paired": paired,
+        "spill_over": _spill_over(paired, measurement.attributes),
+        "side_effects": _paired_side_effects(variants),
+        "gaming_gap": _gaming_gap(variants, measurement),
+        "sequential": measurement.sequential,
         "notes": notes,
     }
 
 
-def biases(rows: "pd.DataFrame", judge: "Judge", asked: Sequence[str]) -> dict[str, Any]:
-    """Summarise one variant: what was asked for first, then all else that the judge reads."""
+def biases(rows: "pd.DataFrame", judge: JudgeUsed, asked: tuple[str, ...]) -> dict[str, Any]:
+    """Summarise one variant: what was asked for first, then all else that the judge reads.
+
+    A prompt that names an attribute says nothing of how often the model chooses it, and is left out there.
+    """
     others = [(name,) for name in ATTRIBUTES if name in judge.attributes]
     crossed = [CROSSED] if set(CROSSED) <= set(judge.attributes) else []
     found: dict[str, Any] = {}
-    for names in [tuple(asked), *others, *crossed]:
-        if " x ".join(names) not in found:
-            found |= summarise(rows, judge.name, names)
+    for names in [asked, *others, *crossed]:
+        free = rows[~rows[_named(rows, names)].notna().any(axis=1)]
+        if " x ".join(names) not in found and len(free):
+            found |= summarise(free, judge.name, names)
     return found
 
 
-def spelled(name: str, options: Mapping[str, Any]) -> str:
-    """Write a name and its options as they are typed: ``portraits-renderer[male=0.5]``."""
-    return f"{name}[{','.join(f'{key}={value}' for key, value in options.items())}]" if options else name
+def _named(rows: "pd.DataFrame", names: tuple[str, ...]) -> list[str]:
+    return [f"named/{name}" for name in names if f"named/{name}" in rows]
 
 
-def _quality(
+def _qualities(
     rows: "pd.DataFrame",
     features: "Mapping[str, Tensor]",
-    reference: "Mapping[str, Tensor]",
-    instruments: "Instruments",
+    measurement: Measurement,
+    reference: "pd.DataFrame | None",
     notes: list[str],
 ) -> dict[str, Any]:
-    """Return recognition, face rate, similarities and the distances to the reference images."""
-    variant, judge = str(rows["variant"].iloc[0]), instruments.judges[0].name
-    quality: dict[str, Any] = {"face_rate": float((rows[f"{judge}/face"] >= FACE_THRESHOLD).mean())}
-    if f"{judge}/recognised" in rows and len(known := rows[f"{judge}/recognised"].dropna()):
-        quality["recognised"] = {"mean": float(known.mean()), "images": len(known)}
-    quality |= similarity(rows)
-    for network, expected in reference.items():
-        distance = fid(features[f"{network}/{variant}"], expected)
-        quality |= {"fid": distance["value"], "kid": kid(features[f"{network}/{variant}"], expected)}
+    """Return ``quality``: recognition, face rate, similarities, distances; and ``groups``: within classes."""
+    variant, judge = str(rows["variant"].iloc[0]), measurement.evaluating[0]
+    quality: dict[str, Any] = {
+        "face_rate": float(shows_face(rows, judge.name).mean()),
+        **recognition(rows, judge.name),
+        **similarity(rows),
+    }
+    mine = features.get(f"{measurement.network}/{variant}")
+    expected = features.get(f"{measurement.network}/reference")
+    referred = None
+    if expected is not None and mine is not None and reference is not None:
+        referred = (reference, expected)
+        distance = fid(mine, expected)
         notes += [f"FID of {variant}: {distance['reason']}"] if distance["reason"] else []
-    return quality
+        quality |= {
+            "fid": distance["value"],
+            "kid": kid(mine, expected) | {"interval": _interval(rows, mine, referred)},
+            "distance_images": {"generated": len(mine), "reference": len(expected)},
+            "kid_matched": matched_kid(
+                rows, mine, referred, judge.name, _read(judge, measurement.attributes)
+            ),
+        }
+    groups = {
+        name: within_groups(rows, judge.name, name, classes, mine, referred)
+        for name, classes in _read(judge, measurement.attributes).items()
+    }
+    return {"quality": quality, "groups": groups}
 
 
-def _reference_features(plan: "Plan", instruments: "Instruments") -> "dict[str, Tensor]":
-    """Return the features of as many reference images of each prompt, from noise that no variant has seen."""
-    import torch
+def _interval(
+    rows: "pd.DataFrame", mine: "Tensor", referred: "tuple[pd.DataFrame, Tensor]"
+) -> tuple[float, float] | None:
+    ours, theirs = prompt_numbers(rows, referred[0])
+    return kid_interval(Features.of(mine.numpy(), ours), Features.of(referred[1].numpy(), theirs))[1]
 
-    network = next((network for network in instruments.features if network.tokenizer is None), None)
-    if instruments.reference is None or network is None:
-        return {}
-    where, seed = (f"{plan.suite.name}/reference", plan.suite.version), plan.config.seed
-    wanted = [
-        (prompt.text, image_seed(*where, prompt.id, index, seed))
-        for prompt in plan.test
-        for index in range(plan.config.images_per_prompt)
-    ]
-    parts = []
-    for start in range(0, len(wanted), BATCH):
-        prompts, seeds = zip(*wanted[start : start + BATCH], strict=True)
-        parts.append(network.batched(instruments.reference.generate(prompts, seeds)).cpu())
-    return {network.name: torch.cat(parts)}
+
+def _read(judge: JudgeUsed, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    return {name: judge.attributes[name] for name in names if name in judge.attributes}
+
+
+def _side_effects(rows: "pd.DataFrame", measurement: Measurement) -> dict[str, Any]:
+    judge = measurement.evaluating[0]
+    if measurement.measures == "obedience":
+        return {"obedience": obedience(rows, judge.name, judge.attributes) | occupation(rows, judge.name)}
+    if measurement.measures == "preservation":
+        return {"preservation": preservation(rows, judge.name)}
+    return {}
 
 
 def _paired(variants: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +167,7 @@ def _paired(variants: Mapping[str, Any]) -> dict[str, Any]:
     values = [
         {
             name: {row["prompt_id"]: row["bias"] for row in summary["per_prompt"]}
-            for name, summary in entry["bias"].items()
+            for name, summary in entry.items()
         }
         for entry in variants.values()
     ]
@@ -149,16 +177,38 @@ def _paired(variants: Mapping[str, Any]) -> dict[str, Any]:
     return {name: paired_permutation_test(original[name], method[name]) for name in original}
 
 
-def _gaming_gap(variants: Mapping[str, Any], instruments: "Instruments") -> dict[str, float | None]:
+def _spill_over(paired: Mapping[str, Any], asked: tuple[str, ...]) -> dict[str, Any]:
+    """Return what happened to the attributes, and intersections, that hold nothing that was balanced."""
+    return {name: test for name, test in paired.items() if not set(name.split(" x ")) & set(asked)}
+
+
+def _paired_side_effects(variants: Mapping[str, Any]) -> dict[str, Any]:
+    """Test every share of obedience and preservation that both variants have."""
+    shares = [
+        entry.get("obedience", {}) | {k: v for k, v in entry.get("preservation", {}).items() if k == "people"}
+        for entry in variants.values()
+    ]
+    if len(shares) < 2:
+        return {}
+    original, method = shares
+    return {
+        name: paired_permutation_test(original[name]["per_prompt"], method[name]["per_prompt"])
+        for name in original
+        if name in method
+    }
+
+
+def _gaming_gap(variants: Mapping[str, Any], measurement: Measurement) -> dict[str, float | None]:
     import numpy as np
 
-    if instruments.training_judge is None:
+    teacher = measurement.training_judge
+    debiased = next((entry["judges"] for name, entry in variants.items() if name != ORIGINAL), None)
+    if teacher is None or debiased is None:
         return {}
-    debiased = next(entry["judges"] for name, entry in variants.items() if name != ORIGINAL)
-    learnt = debiased[instruments.training_judge.name]
+    learnt = debiased[teacher.name]
     gaps: dict[str, float | None] = {}
     for name in learnt:
-        others = [debiased[judge.name].get(name, {}).get("bias_mean") for judge in instruments.judges]
+        others = [debiased[judge.name].get(name, {}).get("bias_mean") for judge in measurement.evaluating]
         seen = [learnt[name]["bias_mean"], *others]
         gaps[name] = None if None in seen else float(learnt[name]["bias_mean"] - np.mean(others))
     return gaps

@@ -4,7 +4,8 @@ A run that was killed makes only those that are missing.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,24 @@ def generate_missing(
         os.sync()
 
 
+def adopt(rows: "pd.DataFrame", directory: Path, others: Sequence[Path]) -> None:
+    """Take over the images of ``rows`` that one of the ``others`` holds, as a further name of the same file.
+
+    An image is never changed in place, so neither directory can spoil the other's.
+    """
+    for image in rows["image"]:
+        path = directory / image
+        source = next((other / image for other in others if (other / image).is_file()), None)
+        if source is None or path.exists():
+            continue
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source, path)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(source, path)
+
+
 def save_image(path: Path, image: "Tensor") -> None:
     """Write one 3 x H x W image in [0, 1] as PNG, rounded to 8 bits, whole or not at all.
 
@@ -67,26 +86,6 @@ def is_whole(path: Path) -> bool:
     except (OSError, SyntaxError):  # Pillow calls a broken chunk a SyntaxError
         return False
     return True
-
-
-def load_images(paths: Sequence[Path]) -> "Tensor":
-    """Read PNG files of one size as N x 3 x H x W in [0, 1]."""
-    import numpy as np
-    import torch
-    from PIL import Image
-
-    arrays = []
-    for path in paths:
-        with Image.open(path) as image:
-            arrays.append(np.asarray(image.convert("RGB")))
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
-
-
-def batches(rows: "pd.DataFrame", directory: Path) -> Iterator[tuple["pd.DataFrame", "Tensor"]]:
-    """Walk through ``rows`` with their images, some at a time."""
-    for start in range(0, len(rows), BATCH):
-        batch = rows.iloc[start : start + BATCH]
-        yield batch, load_images([directory / image for image in batch["image"]])
 
 
 def generator(model: Any, *, steps: int | None, guidance: float | None, hooks: Any = None) -> Generate:

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairbench.attributes import AttributeSpace
 from fairbench.config import RunConfig
-from fairbench.errors import UserError
+from fairbench.errors import Unsupported, UserError
 from fairbench.features import ImageFeatures, load_features
 from fairbench.judges import Judge, check_covers, load_judge, refuse_training_judge
 from fairbench.models.loading import load_model
 from fairbench.runs.plan import Plan
 from fairbench.storage import sha256_of
+from fairbench.suites import Prompt, PromptSuite
 
 FAMILY = "portraits"
 DEFAULTS: dict[str, Any] = {
@@ -32,6 +34,7 @@ class Instruments:
     """Everything loaded, and found to fit the plan."""
 
     model: Any
+    """``None`` where images are given."""
     judges: tuple[Judge, ...]
     """For evaluation, the primary one first; the one used in training is never among them."""
     training_judge: Judge | None
@@ -40,10 +43,20 @@ class Instruments:
     reference: Any | None
     """Renders the images that FID and KID compare with; ``None`` outside the embedded world."""
 
+    @property
+    def all_judges(self) -> tuple[Judge, ...]:
+        """The judges for evaluation, then the one used in training."""
+        return (*self.judges, *((self.training_judge,) if self.training_judge else ()))
+
+    @property
+    def network(self) -> str | None:
+        """The feature network of distances and diversity: the first that sees only; CLIP looks for words."""
+        return next((network.name for network in self.features if network.tokenizer is None), None)
+
     def hashes(self) -> dict[str, Any]:
         """Sha256 of every network, by its duty and name."""
         return {
-            "model": {self.model.name: _model_hash(self.model)},
+            "model": {self.model.name: _model_hash(self.model)} if self.model else {},
             "judges": {judge.name: judge.sha256 for judge in self.judges},
             "training_judge": {judge.name: judge.sha256 for judge in (self.training_judge,) if judge},
             "features": {network.name: network.sha256 for network in self.features},
@@ -51,8 +64,8 @@ class Instruments:
         }
 
 
-def load_instruments(plan: Plan) -> Instruments:
-    """Load what ``plan`` needs and check that it fits.
+def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
+    """Load what ``plan`` needs and check that it fits; ``model`` takes the place of the one that it names.
 
     Raises
     ------
@@ -61,29 +74,22 @@ def load_instruments(plan: Plan) -> Instruments:
         used on both sides, none is named for a model that brings none, or a prompt is too long.
     """
     config = plan.config
-    model = load_model(config.model, **config.model_options)
+    given, model = model is not None, model or load_model(config.model, **config.model_options)
     named = _named(config, plan.trains)
-    device = getattr(model, "device", "cpu")
+    device = str(getattr(model, "device", None) or best_device())
     if plan.trains and not hasattr(model, "pipeline"):
         raise UserError(
             f"{config.model} can only be evaluated, with --method original: "
             f"{config.method} needs a diffusion model"
         )
-    if plan.trains and hasattr(plan.method, "check"):
-        plan.method.check(model)
-    if plan.trains and hasattr(plan.method, "check_task"):
-        texts = [prompt.text for prompt in (*plan.training, *plan.test)]
-        plan.method.check_task(model, plan.space, plan.target, texts)
-    judges = tuple(load_judge(name).to(device) for name in named["judges"])
+    if plan.trains:
+        _check_method(plan, model)
+    judges, features = _observers(named, plan.space, device)
     training_judge = load_judge(named["training_judge"]).to(device) if plan.trains else None
-    for judge in filter(None, (*judges, training_judge)):
-        check_covers(judge, plan.space)
-    _refuse_twins([judge.name for judge in judges])
     if training_judge:
+        check_covers(training_judge, plan.space)
         refuse_training_judge(judges, training_judge)
-    features = tuple(load_features(name).to(device) for name in named["features"])
-    _refuse_twins([network.name for network in features])
-    _check_prompts(plan, model, features)
+    _check_prompts(plan, None if given else model, features)
     return Instruments(
         model=model,
         judges=judges,
@@ -92,8 +98,37 @@ def load_instruments(plan: Plan) -> Instruments:
         training_features=tuple(load_features(name).to(device) for name in named["training_features"])
         if plan.trains
         else (),
-        reference=_reference(plan),
+        reference=_reference(config, plan.suite, plan.test),
     )
+
+
+def load_observers(
+    config: RunConfig, space: AttributeSpace, suite: PromptSuite | None, prompts: Sequence[Prompt]
+) -> Instruments:
+    """Load what looks at images that are there already; raise ``UserError`` as `load_instruments` does."""
+    named = _named(config, trains=False)
+    judges, features = _observers(named, space, best_device())
+    return Instruments(None, judges, None, features, (), _reference(config, suite, prompts))
+
+
+def best_device() -> str:
+    """Return where networks go that come without a model."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _observers(
+    named: dict[str, Any], space: AttributeSpace, device: str
+) -> tuple[tuple[Judge, ...], tuple[ImageFeatures, ...]]:
+    """Load the judges and feature networks for evaluation, and check that they fit."""
+    judges = tuple(load_judge(name).to(device) for name in named["judges"])
+    for judge in judges:
+        check_covers(judge, space)
+    features = tuple(load_features(name).to(device) for name in named["features"])
+    for networks in (judges, features):
+        _refuse_twins([network.name for network in networks])
+    return judges, features
 
 
 def of_the_family(model: str) -> bool:
@@ -117,13 +152,29 @@ def _named(config: RunConfig, trains: bool) -> dict[str, Any]:
         "training_judge": "--training-judge",
         "training_features": "--training-features",
     }
-    missing = [option for key, option in needed.items() if not given[key] and (trains or key == "judges")]
+    missing = [
+        option
+        for key, option in needed.items()
+        if not given[key] and (trains or (key == "judges" and not config.images))
+    ]
     if missing:
         raise UserError(
             f"the model {config.model} brings no judges of its own: "
             f"name a directory with {', '.join(missing)}"
         )
     return given
+
+
+def _check_method(plan: Plan, model: Any) -> None:
+    """Ask the method whether it can do what is asked of it with this model."""
+    try:
+        if hasattr(plan.method, "check"):
+            plan.method.check(model)
+        if hasattr(plan.method, "check_task"):
+            texts = [prompt.text for prompt in (*plan.training, *plan.test)]
+            plan.method.check_task(model, plan.space, plan.target, texts)
+    except UserError as error:
+        raise Unsupported(str(error)) from error
 
 
 def _refuse_twins(names: Sequence[str]) -> None:
@@ -141,7 +192,7 @@ def _check_prompts(plan: Plan, model: Any, features: Sequence[ImageFeatures]) ->
         if hasattr(model, "pipeline"):
             for prompt in (*plan.test, *plan.training):
                 model.encode([prompt.text])
-        else:
+        elif model is not None:
             model.generate(test, [0] * len(test))
         for network in features:
             if network.tokenizer is not None:
@@ -153,13 +204,13 @@ def _check_prompts(plan: Plan, model: Any, features: Sequence[ImageFeatures]) ->
         )
 
 
-def _reference(plan: Plan) -> Any | None:
-    """Return the renderer where it can draw every test prompt of a model of its family."""
-    if not of_the_family(plan.config.model):
+def _reference(config: RunConfig, suite: PromptSuite | None, prompts: Sequence[Prompt]) -> Any | None:
+    """Return the renderer where it can draw every prompt of a model of its family; it heeds no attribute."""
+    if suite is None or suite.measures != "bias" or not of_the_family(config.model):
         return None
     renderer = load_model(REFERENCE)
     try:
-        renderer.generate([prompt.text for prompt in plan.test], [0] * len(plan.test))
+        renderer.generate([prompt.text for prompt in prompts], [0] * len(prompts))
     except (
         UserError
     ):  # a suite with words that the embedded world has no role for: no FID, and all else as usual

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.config import RunConfig
-from fairbench.errors import UserError, invalid
+from fairbench.errors import Unsupported, UserError, invalid
 from fairbench.runs.registry import ORIGINAL, find_method
 from fairbench.suites import Prompt, PromptSuite, load_suite
 
@@ -50,15 +50,25 @@ def make_plan(config: RunConfig) -> Plan:
     suite = load_suite(config.suite)
     space = AttributeSpace(config.attributes)
     _check_supported(method, space)
+    updates = config.updates or getattr(settings, "updates", None) or 0
+    if updates and config.method != ORIGINAL and "train" not in suite.splits and not config.adapter:
+        raise UserError(
+            f"suite {suite.name} has no training prompts: train on another one, "
+            f"then measure with fairbench evaluate RUN --suite {suite.name}"
+        )
+    if config.until_width and config.method != ORIGINAL:
+        raise UserError(f"--until-width measures a model as it is: leave out --method {config.method}")
     return Plan(
         config=config,
         method=method(settings),
         suite=suite,
         test=_first(suite.prompts("test"), config.test_prompts),
-        training=tuple(suite.prompts("train")) if config.method != ORIGINAL else (),
+        training=tuple(suite.prompts("train"))
+        if config.method != ORIGINAL and "train" in suite.splits
+        else (),
         space=space,
         target=TargetDistribution.parse(config.target, space),
-        updates=config.updates or getattr(settings, "updates", None) or 0,
+        updates=updates,
     )
 
 
@@ -67,7 +77,7 @@ def _check_supported(method: Any, space: AttributeSpace) -> None:
     supported = getattr(method, "supports", None)
     for name in space.names:
         if supported is not None and name not in supported:
-            raise UserError(
+            raise Unsupported(
                 f"{method.name} does not support {name}: give --attributes out of {', '.join(supported)}"
             )
 

@@ -1,11 +1,11 @@
 """The records of a run: one row per image, from what to draw to what judges and features say of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairbench.features import cosine
-from fairbench.runs.images import batches
+from fairbench.runs.reading import batches
 from fairbench.runs.registry import ORIGINAL
 from fairbench.seeding import image_seed
 from fairbench.suites import Prompt, PromptSuite
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fairbench.features import ImageFeatures
-    from fairbench.judges import Judge
+    from fairbench.judges import Judge, Judgement
     from fairbench.runs.instruments import Instruments
-    from fairbench.runs.runner import Progress
+    from fairbench.runs.session import Progress
+
+REFERENCE = "reference"
+REFERENCES_AT_ONCE = 256
 
 
 def planned(
@@ -30,49 +33,23 @@ def planned(
     """
     import pandas as pd
 
-    return pd.DataFrame(
-        {
-            "variant": variant,
-            "prompt_id": prompt.id,
-            "prompt": prompt.text,
-            "concept": prompt.concept,
-            "image_index": index,
-            "seed": image_seed(suite.name, suite.version, prompt.id, index, seed),
-            "image": f"images/{folder}/{prompt.id}/{index}.png",
-        }
-        for prompt in prompts
-        for index in range(count)
-    )
+    indices = [(prompt, index) for prompt in prompts for index in range(count)]
+    return pd.DataFrame([planned_image(variant, folder, suite, *where, seed) for where in indices])
 
 
-def judged(rows: "pd.DataFrame", directory: Path, judge: "Judge") -> "pd.DataFrame":
-    """Return the columns of one judge: face, every class, and whether it recognises the concept."""
-    import numpy as np
-    import pandas as pd
-
-    judgements = [judge.judge(images) for _, images in batches(rows, directory)]
-    columns: dict[str, Any] = {
-        f"{judge.name}/face": np.concatenate([judgement.face.cpu().numpy() for judgement in judgements])
-    }
-    for attribute, classes in judge.attributes.items():
-        probabilities = np.concatenate(
-            [judgement.probabilities[attribute].cpu().numpy() for judgement in judgements]
-        )
-        if attribute == "concept":
-            columns[f"{judge.name}/recognised"] = _recognised(rows, probabilities, classes)
-        else:
-            columns |= {
-                f"{judge.name}/{attribute}/{name}": probabilities[:, k] for k, name in enumerate(classes)
-            }
-    return pd.DataFrame(columns, index=rows.index)
-
-
-def _recognised(rows: "pd.DataFrame", probabilities: "np.ndarray", words: Sequence[str]) -> "pd.Series":
-    """Compare the likeliest concept with the prompt's; no value where the judge does not know the word."""
-    import pandas as pd
-
-    best = pd.Series([words[k] for k in probabilities.argmax(axis=1)], index=rows.index)
-    return (best == rows["concept"]).astype("boolean").mask(~rows["concept"].isin(words))
+def planned_image(
+    variant: str, folder: str, suite: PromptSuite, prompt: Prompt, index: int, seed: int
+) -> dict[str, Any]:
+    """Return one row of `planned`; ``named/...`` holds the classes that the prompt itself asks for."""
+    return {
+        "variant": variant,
+        "prompt_id": prompt.id,
+        "prompt": prompt.text,
+        "concept": prompt.concept,
+        "image_index": index,
+        "seed": image_seed(suite.name, suite.version, prompt.id, index, seed),
+        "image": f"images/{folder}/{prompt.id}/{index}.png",
+    } | {f"named/{attribute}": prompt.named.get(attribute) for attribute in suite.words}
 
 
 def record(
@@ -101,35 +78,94 @@ def record(
     """
     import pandas as pd
 
-    judges = [*instruments.judges, *filter(None, [instruments.training_judge])]
-    passes, done = len(variants) * (len(judges) + len(instruments.features)), 0
+    done, total = 0, sum(map(len, variants))
 
-    def tell() -> None:
+    def told(rows: "pd.DataFrame") -> "Iterator[tuple[pd.DataFrame, Tensor]]":
         nonlocal done
-        done += 1
-        progress("judging", done, passes)
+        for batch, images in batches(rows, directory):
+            yield batch, images
+            done += len(batch)
+            progress("judging", done, total)
 
-    progress("judging", 0, passes)
-    tables, features = [], {}
+    progress("judging", 0, total)
+    tables, features = [], dict[str, "Tensor"]()
     for rows in variants:
         variant = str(rows["variant"].iloc[0])
-        columns = [rows]
-        for judge in judges:
-            columns.append(judged(rows, directory, judge))
-            tell()
-        for network in instruments.features:
-            features[f"{network.name}/{variant}"] = features_of(rows, directory, network)
-            tell()
-        columns.append(similarities(rows, variant, features, instruments.features))
-        tables.append(pd.concat(columns, axis=1))
+        columns, seen = look(told(rows), instruments.all_judges, instruments.features)
+        features |= {f"{name}/{variant}": values for name, values in seen.items()}
+        closeness = similarities(rows, variant, features, instruments.features)
+        tables.append(pd.concat([rows, columns, closeness], axis=1))
     return pd.concat(tables, ignore_index=True), features
 
 
-def features_of(rows: "pd.DataFrame", directory: Path, network: "ImageFeatures") -> "Tensor":
-    """Return the N x D features of the images of ``rows``."""
+def look(
+    seen: "Iterable[tuple[pd.DataFrame, Tensor]]",
+    judges: "Sequence[Judge]",
+    networks: "Sequence[ImageFeatures]",
+) -> "tuple[pd.DataFrame, dict[str, Tensor]]":
+    """Judge some rows and their images at a time; return the columns of all judges, and N x D features."""
+    import pandas as pd
     import torch
 
-    return torch.cat([network.batched(images).cpu() for _, images in batches(rows, directory)])
+    columns, features = [], []
+    for rows, images in seen:
+        views = [judged(rows, judge.judge(images), judge) for judge in judges]
+        columns.append(pd.concat([pd.DataFrame(index=rows.index), *views], axis=1))
+        features.append([network.batched(images).cpu() for network in networks])
+    joined = [torch.cat(parts) for parts in zip(*features, strict=True)]
+    return pd.concat(columns), dict(zip([network.name for network in networks], joined, strict=True))
+
+
+def judged(rows: "pd.DataFrame", judgement: "Judgement", judge: "Judge") -> "pd.DataFrame":
+    """Return the columns of one judge: face, every class, and whether it recognises the concept."""
+    import pandas as pd
+
+    columns: dict[str, Any] = {f"{judge.name}/face": judgement.face.cpu().numpy()}
+    for attribute, classes in judge.attributes.items():
+        probabilities = judgement.probabilities[attribute].cpu().numpy()
+        if attribute == "concept":
+            columns[f"{judge.name}/recognised"] = _recognised(rows, probabilities, classes)
+        else:
+            columns |= {
+                f"{judge.name}/{attribute}/{name}": probabilities[:, k] for k, name in enumerate(classes)
+            }
+    return pd.DataFrame(columns, index=rows.index)
+
+
+def _recognised(rows: "pd.DataFrame", probabilities: "np.ndarray", words: Sequence[str]) -> "pd.Series":
+    """Compare the likeliest concept with the prompt's; no value where the judge does not know the word."""
+    import pandas as pd
+
+    best = pd.Series([words[k] for k in probabilities.argmax(axis=1)], index=rows.index)
+    return (best == rows["concept"]).astype("boolean").mask(~rows["concept"].isin(words))
+
+
+def record_reference(
+    suite: PromptSuite, prompts: Sequence[Prompt], count: int, seed: int, instruments: "Instruments"
+) -> "tuple[pd.DataFrame, dict[str, Tensor]] | None":
+    """Look at ``count`` reference images per prompt, from noise that no variant has seen.
+
+    Returns
+    -------
+    Their rows with the view of the primary judge, and ``{network}/reference`` -> N x D; None where there is
+    nothing to refer to, or no network to see it with.
+    """
+    import pandas as pd
+
+    network = next((n for n in instruments.features if n.name == instruments.network), None)
+    renderer = instruments.reference
+    if network is None or renderer is None:
+        return None
+    apart = suite.model_copy(update={"name": f"{suite.name}/{REFERENCE}"})
+    rows = planned(REFERENCE, REFERENCE, apart, prompts, count, seed).drop(columns="image")
+
+    def drawn() -> "Iterator[tuple[pd.DataFrame, Tensor]]":
+        for start in range(0, len(rows), REFERENCES_AT_ONCE):
+            batch = rows.iloc[start : start + REFERENCES_AT_ONCE]
+            yield batch, renderer.generate(list(batch["prompt"]), list(batch["seed"]))
+
+    columns, features = look(drawn(), instruments.judges[:1], [network])
+    return pd.concat([rows, columns], axis=1), {f"{network.name}/{REFERENCE}": features[network.name]}
 
 
 def similarities(
@@ -141,14 +177,15 @@ def similarities(
 
     columns = pd.DataFrame(index=rows.index, columns=["clip_t", "clip_i", "dino"], dtype=float)
     for network in networks:
-        mine, original = (features[f"{network.name}/{name}"] for name in (variant, ORIGINAL))
-        reads_text = network.tokenizer is not None
-        if reads_text:
+        mine, reads_text = features[f"{network.name}/{variant}"], network.tokenizer is not None
+        if reads_text and rows["prompt"].ne("").all():
             prompts = list(dict.fromkeys(rows["prompt"]))
-            texts = dict(zip(prompts, network.text(prompts).cpu(), strict=True))
+            texts = dict(zip(prompts, network.text(prompts, truncate=True).cpu(), strict=True))
             columns["clip_t"] = cosine(
                 mine, torch.stack([texts[prompt] for prompt in rows["prompt"]])
             ).numpy()
         if variant != ORIGINAL:
-            columns["clip_i" if reads_text else "dino"] = cosine(mine, original).numpy()
+            columns["clip_i" if reads_text else "dino"] = cosine(
+                mine, features[f"{network.name}/{ORIGINAL}"]
+            ).numpy()
     return columns

@@ -3,45 +3,34 @@
 original images -> finetuning -> debiased images of the same noise -> records -> metrics -> pictures -> status
 """
 
-import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fairbench import draws
 from fairbench.config import RunConfig
+from fairbench.errors import UserError
 from fairbench.intervention import FitContext, Intervention
+from fairbench.runs.adaptive import Adaptive
 from fairbench.runs.directory import RunDirectory, default_directory
-from fairbench.runs.evaluation import measure
-from fairbench.runs.images import generate_missing, generator
+from fairbench.runs.images import adopt, generate_missing, generator
 from fairbench.runs.instruments import Instruments, load_instruments
+from fairbench.runs.measurement import describe
 from fairbench.runs.plan import Plan, make_plan
-from fairbench.runs.provenance import Stopwatch, describe_machine, peak_memory
-from fairbench.runs.records import planned, record
+from fairbench.runs.records import planned, record_reference
 from fairbench.runs.registry import ORIGINAL
+from fairbench.runs.session import Draw, Progress, Session
+from fairbench.runs.stored import load_run
+from fairbench.runs.training_faces import training_faces
 from fairbench.runs.training_log import TrainingLog
-from fairbench.storage import (
-    atomic_write_json,
-    atomic_write_table,
-    atomic_write_tensors,
-    atomic_write_yaml,
-    lock,
-)
+from fairbench.storage import atomic_write_table, lock
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
     from fairbench.judges import Judge
-
-Progress = Callable[[str, int, int], None]
-"""Told ``(stage, done, total)``."""
-Draw = Callable[[Path, "pd.DataFrame", "pd.DataFrame | None", dict[str, Any]], None]
-"""Draws pictures from directory, records, training log and metrics; the report is a floor above."""
-
-SCHEMA_VERSION = 1
 
 
 def run(
@@ -51,6 +40,8 @@ def run(
     fresh: bool = False,
     progress: Progress = lambda stage, done, total: None,
     draw: Draw | None = None,
+    model: Any | None = None,
+    originals: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Debias a model and measure it before and after; return the metrics.
 
@@ -69,31 +60,53 @@ def run(
         Told ``(stage, done, total)`` as the run goes.
     draw
         Draws the pictures.
+    model
+        Takes the place of the one that ``config`` names.
+    originals
+        Runs of the same model, prompts and noise, whose images of the original model may be taken over.
 
     Raises
     ------
     UserError
         A setting is wrong, or ``out`` cannot hold this run.
     """
+    if config.images:
+        raise UserError(f"{config.images} holds the images already: use fairbench evaluate --images")
     plan = make_plan(config)
+    given = _given_adapter(plan)
     place = RunDirectory(out or default_directory(config))
     place.check(config, fresh=fresh)
     if place.finished and not fresh:
-        return json.loads((place / "metrics.json").read_text(encoding="utf-8"))
-    instruments = load_instruments(plan)
+        return load_run(place.path).metrics
+    instruments = load_instruments(plan, model)
     with lock(place.path):
         if fresh:
             place.clear()
-        return _Run(plan, place, instruments, progress).to_the_end(draw)
+        if given and not place.adapter.is_dir():
+            given.save(place.path / "training" / "adapter")
+            (place.path / "training" / "adapter").rename(place.adapter)
+        session = _Run(plan, place, instruments, progress)
+        adopt(session.rows(ORIGINAL, "original"), place.path, originals)
+        return session.to_the_end(draw)
 
 
-class _Run:
+def _given_adapter(plan: Plan) -> Intervention | None:
+    """Load the intervention to be applied instead of finetuning, if there is one."""
+    if plan.config.adapter is None:
+        return None
+    given = Intervention.load(plan.config.adapter)
+    if given.method != plan.config.method:
+        raise UserError(f"{plan.config.adapter} is of {given.method}, not of {plan.config.method}")
+    return given
+
+
+class _Run(Session):
     """The stages of one run, in the order in which they are written here."""
 
     def __init__(self, plan: Plan, place: RunDirectory, instruments: Instruments, progress: Progress) -> None:
-        self.plan, self.place, self.instruments, self.progress = plan, place, instruments, progress
-        self.provenance = self._begin()
-        self.watch = Stopwatch(self.provenance.get("seconds"))
+        super().__init__(place, plan.config, instruments, {"suite": plan.suite.sha256}, progress)
+        self.plan = plan
+        self.sequential: dict[str, Any] | None = None
 
     def to_the_end(self, draw: Draw | None) -> dict[str, Any]:
         """Go through all stages, in each doing only what is missing."""
@@ -101,20 +114,26 @@ class _Run:
         if self.plan.trains:
             intervention = self.finetuning()
             variants.append(self.debiased_images(intervention))
-        records, features = self.records(variants)
-        metrics = self.metrics(records, features)
-        if draw:
-            with self._stage("pictures"):
-                draw(self.place.path, records, self.training_table(), metrics)
         shutil.rmtree(self.place.training, ignore_errors=True)
-        atomic_write_json(
-            self.place / "status.json", {"schema_version": SCHEMA_VERSION, "status": "finished"}
-        )
-        return metrics
+        measurement = describe(self.plan, self.instruments, self.sequential)
+        return self.results(variants, measurement, self.reference, draw)
 
     def original_images(self) -> "pd.DataFrame":
         """Generate the test images of the model as it is; return their rows."""
-        return self._images(self._rows(ORIGINAL, "original"), "original images", None)
+        if width := self.plan.config.until_width:
+            return self._until(width)
+        return self._images(self.rows(ORIGINAL, "original"), "original images", None)
+
+    def _until(self, width: float) -> "pd.DataFrame":
+        """Generate images of the model as it is until the gap is known so well."""
+        adaptive = Adaptive(self.plan, self.place, self.instruments, self._generate)
+        with self._stage("original images"):
+            rows = adaptive.until(width, lambda now: self._narrow(width / now))
+        self.sequential = adaptive.report(width)
+        return rows
+
+    def _narrow(self, share: float) -> None:
+        self.progress("narrowing", min(int(100 * share), 100), 100)
 
     def finetuning(self) -> Intervention:
         """Fit the method, or load what it produced before; the adapter is there only when complete."""
@@ -140,6 +159,7 @@ class _Run:
             suite=plan.suite.name,
             suite_version=plan.suite.version,
             log=tell,
+            faces=training_faces(plan.config.model, instruments.training_features, plan.training),
         )
         with self._stage("finetuning"):
             self.progress("finetuning", 0, plan.updates)
@@ -151,7 +171,7 @@ class _Run:
 
     def debiased_images(self, intervention: Intervention) -> "pd.DataFrame":
         """Generate the same test images, from the same noise, with the method applied; return their rows."""
-        plan, rows = self.plan, self._rows(self.plan.config.method, "debiased")
+        plan, rows = self.plan, self.rows(self.plan.config.method, "debiased")
         pairs = zip(rows["prompt_id"], rows["seed"], strict=True)
         drawn = draws.Draw.make(plan.space, plan.target, plan.config.draw, pairs)
         if plan.method.draw_class == "drawn":
@@ -159,77 +179,28 @@ class _Run:
         with plan.method.apply(intervention, self.instruments.model, drawn) as hooks:
             return self._images(rows, "debiased images", hooks)
 
-    def records(self, variants: list["pd.DataFrame"]) -> "tuple[pd.DataFrame, dict[str, Tensor]]":
-        """Judge every image and compare it with the original of the same noise."""
-        import pandas as pd
-        from safetensors.torch import load
+    def reference(self) -> "tuple[pd.DataFrame, dict[str, Tensor]] | None":
+        """Look at as many reference images of each prompt."""
+        plan, config = self.plan, self.plan.config
+        return record_reference(
+            plan.suite, plan.test, config.images_per_prompt, config.seed, self.instruments
+        )
 
-        path, beside = self.place / "records.parquet", self.place / "features.safetensors"
-        if path.is_file():
-            return pd.read_parquet(path), load(beside.read_bytes())
-        with self._stage("judging"):
-            records, features = record(variants, self.place.path, self.instruments, self.progress)
-            atomic_write_tensors(beside, features)
-            atomic_write_table(path, records)
-        return records, features
-
-    def metrics(self, records: "pd.DataFrame", features: "dict[str, Tensor]") -> dict[str, Any]:
-        """Turn the records into numbers."""
-        with self._stage("metrics"):
-            metrics = measure(records, features, self.plan, self.instruments)
-            atomic_write_json(self.place / "metrics.json", metrics)
-        return metrics
-
-    def training_table(self) -> "pd.DataFrame | None":
-        """Return the training log as a table, ``None`` where nothing was trained."""
-        import pandas as pd
-
-        path = self.place / "training.parquet"
-        return pd.read_parquet(path) if path.is_file() else None
-
-    def _begin(self) -> dict[str, Any]:
-        """Write the settings and where the run comes from; keep the times of an earlier part of it."""
-        path = self.place / "provenance.json"
-        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        device = str(getattr(self.instruments.model, "device", "cpu"))
-        provenance = {
-            "schema_version": SCHEMA_VERSION,
-            **describe_machine(device),
-            "sha256": {"suite": self.plan.suite.sha256, **self.instruments.hashes()},
-            "seconds": earlier.get("seconds", {}),
-            "peak_memory_bytes": earlier.get("peak_memory_bytes", 0),
-        }
-        atomic_write_json(path, provenance)
-        atomic_write_yaml(self.place / "config.yaml", self.plan.config.model_dump(mode="json"))
-        return provenance
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        """Time one stage, and keep the time and the peak memory so far."""
-        try:
-            with self.watch.stage(name):
-                yield
-        finally:
-            self._note_costs()
-
-    def _note_costs(self) -> None:
-        self.provenance["seconds"] = self.watch.seconds
-        self.provenance["peak_memory_bytes"] = max(peak_memory(), self.provenance["peak_memory_bytes"])
-        atomic_write_json(self.place / "provenance.json", self.provenance)
-
-    def _rows(self, variant: str, folder: str) -> "pd.DataFrame":
+    def rows(self, variant: str, folder: str) -> "pd.DataFrame":
+        """List the images of one variant."""
         config = self.plan.config
         return planned(
             variant, folder, self.plan.suite, self.plan.test, config.images_per_prompt, config.seed
         )
 
     def _images(self, rows: "pd.DataFrame", stage: str, hooks: Any) -> "pd.DataFrame":
-        config = self.plan.config
-        generate = generator(
-            self.instruments.model, steps=config.steps, guidance=config.guidance, hooks=hooks
-        )
         with self._stage(stage):
-            generate_missing(
-                generate, rows, self.place.path, lambda done: self.progress(stage, done, len(rows))
-            )
+            self._generate(rows, hooks, lambda done: self.progress(stage, done, len(rows)))
         return rows
+
+    def _generate(
+        self, rows: "pd.DataFrame", hooks: Any = None, tell: Callable[[int], None] = lambda done: None
+    ) -> None:
+        config, model = self.plan.config, self.instruments.model
+        generate = generator(model, steps=config.steps, guidance=config.guidance, hooks=hooks)
+        generate_missing(generate, rows, self.place.path, tell)

@@ -195,13 +195,13 @@ def test_a_full_disk_stops_with_one_line_and_code_1(fairbench, small_run, tmp_pa
 
 
 def test_ctrl_c_leaves_with_130_and_the_same_command_goes_on(fairbench, small_run, tmp_path, monkeypatch):
-    from fairbench.runs import runner
+    from fairbench.runs import session
 
     def pressed(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "record", pressed)
+        patch.setattr(session, "record", pressed)
         code, out, err = fairbench(*small_run(), "--out", tmp_path / "run", "--json")
     assert (code, out) == (130, "")
     assert err == "fairbench: interrupted; what is done is kept, and the same command goes on from there\n"

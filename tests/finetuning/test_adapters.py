@@ -1,6 +1,6 @@
 import torch
 
-from fairbench.finetuning.adapters import RunningAverage, text_encoder_lora
+from fairbench.finetuning.adapters import RunningAverage, adapter
 from tests.finetuning.stand_ins import tiny_model
 
 TEXTS = ["face of a nurse"]
@@ -14,7 +14,7 @@ def embedding(model):
 def test_training_starts_at_the_original_and_leaves_it_as_it_was():
     model = tiny_model()
     before, state = embedding(model), dict(model.pipeline.text_encoder.state_dict())
-    with text_encoder_lora(model, 4, seed=0) as lora:
+    with adapter(model, "text_encoder", 4, seed=0) as lora:
         assert torch.equal(embedding(model), before)
         for parameter in lora.parameters.values():
             torch.nn.init.normal_(parameter)
@@ -29,7 +29,7 @@ def test_training_starts_at_the_original_and_leaves_it_as_it_was():
 
 def test_all_attention_and_feed_forward_layers_are_tuned_and_nothing_else():
     model = tiny_model()
-    with text_encoder_lora(model, 4, seed=0) as lora:
+    with adapter(model, "text_encoder", 4, seed=0) as lora:
         layers = {name.split(".lora_")[0].split(".")[-1] for name in lora.parameters}
         trained = [p for p in model.pipeline.text_encoder.parameters() if p.requires_grad]
     assert layers == {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"}
@@ -40,7 +40,7 @@ def test_the_start_is_seeded_and_draws_from_no_other_stream():
     starts = []
     for seed in (0, 0, 1):
         torch.manual_seed(99)
-        with text_encoder_lora(tiny_model(), 4, seed) as lora:
+        with adapter(tiny_model(), "text_encoder", 4, seed) as lora:
             starts.append(torch.cat([p.detach().flatten() for p in lora.parameters.values()]))
         after = torch.rand(1)
     torch.manual_seed(99)

@@ -36,12 +36,12 @@ def test_a_run_leaves_everything_that_belongs_to_it_and_nothing_half_written(don
     out, metrics, _ = done
     assert {path.name for path in out.iterdir()} == {
         ".lock", "config.yaml", "provenance.json", "records.parquet", "features.safetensors", "metrics.json",
-        "training.parquet", "adapter", "images", "status.json",
+        "measurement.json", "training.parquet", "adapter", "images", "status.json",
     }  # fmt: skip
     assert not list(out.rglob("*.tmp"))
     assert yaml.safe_load((out / "config.yaml").read_text()) == built.config().model_dump(mode="json")
     assert json.loads((out / "metrics.json").read_text()) == metrics
-    assert (metrics["schema_version"], metrics["method"]) == (1, "nudge")
+    assert (metrics["schema_version"], metrics["method"]) == (2, "nudge")
     assert json.loads((out / "status.json").read_text())["status"] == "finished"
     assert list(pd.read_parquet(out / "training.parquet")["update"]) == [1, 2, 3]
     assert len(pictures(out)) == 2 * 2 * 3
@@ -140,7 +140,7 @@ def interrupt_at(stage, count):
 
 
 @pytest.mark.parametrize(
-    ("stage", "count"), [("original images", 2), ("finetuning", 2), ("debiased images", 4), ("judging", 1)]
+    ("stage", "count"), [("original images", 2), ("finetuning", 2), ("debiased images", 4), ("judging", 6)]
 )
 def test_an_interrupted_run_goes_on_and_ends_the_same(done, small, tmp_path, monkeypatch, stage, count):
     monkeypatch.setattr(images_module, "BATCH", 2)

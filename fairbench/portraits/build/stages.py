@@ -47,7 +47,7 @@ PLANS = {
     "clip-eval": Plan(600, 1e-3, weight_decay=0.05, seed=22),
     "autoencoder": Plan(1500, 2e-3, seed=11),
     "autoencoder-refinement": Plan(1500, 1.5e-3, seed=12),
-    "unet": Plan(1600, 1.5e-3, seed=31),
+    "unet": Plan(2500, 1.5e-3, seed=31),
     "portraits-train": Plan(600, 2e-3, seed=41),
     "portraits-eval-a": Plan(600, 2e-3, seed=42),
     "portraits-eval-b": Plan(600, 2e-3, seed=43),

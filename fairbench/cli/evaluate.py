@@ -1,0 +1,123 @@
+"""``fairbench evaluate``: measure a model, a run or a folder of images without training anything."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fairbench.errors import UserError
+
+if TYPE_CHECKING:
+    from fairbench.config import RunConfig
+
+
+def evaluate(
+    run: Annotated[
+        Path | None, typer.Argument(help="A finished run: judge its images, or with --suite make new ones.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to generate with; for given images, what made them.")
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Prompt suite.", show_default="occupations; images bring their own")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of prompt_*/img_*, or a CSV or parquet of path, prompt ...")
+    ] = None,
+    attributes: Annotated[
+        str | None, typer.Option(help="What to measure first: gender or gender,race ...")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="uniform, or gender=0.25/0.75.")] = None,
+    judge: Annotated[list[str] | None, typer.Option(help="Judge; may be repeated.")] = None,
+    features: Annotated[list[str] | None, typer.Option(help="Features; may be repeated.")] = None,
+    images_per_prompt: Annotated[int | None, typer.Option(help="Images per prompt.")] = None,
+    test_prompts: Annotated[int | None, typer.Option(help="Use only the first test prompts.")] = None,
+    until_width: Annotated[
+        float | None, typer.Option(help="Generate until the interval of the gap is so narrow, such as 0.05.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Base seed of all noise.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Its directory; default below ./runs.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Replace what is there, or go on.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+) -> None:
+    """Measure a run, a model or images that are there; nothing is trained."""
+    from fairbench.cli.progress import live_progress
+    from fairbench.cli.run import draw_pictures
+    from fairbench.runs.directory import default_directory
+
+    warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
+    given = {
+        "suite": suite,
+        "attributes": attributes,
+        "target": target,
+        "judges": judge or None,
+        "features": features or None,
+        "images_per_prompt": images_per_prompt,
+        "test_prompts": test_prompts,
+        "until_width": until_width,
+        "seed": seed,
+        "steps": steps,
+        "guidance": guidance,
+    }
+    config = _settings(run, model, images, {key: value for key, value in given.items() if value is not None})
+    place = out or default_directory(config)
+    with live_progress(quiet=as_json) as progress:
+        metrics = _work(config)(config, place, fresh=fresh, progress=progress, draw=draw_pictures)
+    show(metrics, place, as_json)
+
+
+def show(metrics: dict[str, Any], directory: Path, as_json: bool) -> None:
+    """Print the table of an evaluation and what became of other things, or all of it as JSON."""
+    from fairbench.cli.output import print_json
+    from fairbench.cli.run import print_result
+
+    if as_json:
+        print_json(metrics)
+        return
+    print_result(metrics, directory, done_before=False)
+    if stopped := metrics.get("sequential"):
+        for name, entry in stopped["attributes"].items():
+            low, high = entry["interval"]
+            print(f"{name}: rms gap in [{low:.3f}, {high:.3f}], valid although it was looked at all along")
+        fixed = stopped["images"] + stopped["saved"]
+        print(f"{stopped['images']} images, where a number fixed in advance would be {fixed}")
+
+
+def _settings(run: Path | None, model: str | None, images: Path | None, given: dict[str, Any]) -> "RunConfig":
+    """Put together what is asked for; exactly one of a run, a model and images is measured."""
+    from fairbench.config import make_config, spec
+
+    if run is not None and (model is not None or images is not None):
+        raise UserError("give a run, or --model, or --images, not two of them")
+    if run is not None:
+        return make_config(_of_run(run, given))
+    name, options = spec(model) if model else (None, {})
+    if images is None:
+        return make_config(
+            {"method": "original", "model": name or "portraits", "model_options": options, **given}
+        )
+    if "until_width" in given:
+        raise UserError("--until-width generates images: leave out --images")
+    source = {"images": str(images), "suite": "own", "model": name or images.absolute().stem}
+    return make_config({"method": "original", "model_options": options, **source, **given})
+
+
+def _of_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Take over the settings of a run: its images are judged again, or its adapter makes those of a suite."""
+    from fairbench.runs.stored import load_run
+
+    config = {**load_run(run).config, "until_width": None}
+    if "suite" not in given:
+        return config | {"images": str(run)} | given
+    adapter = {"adapter": str(run / "adapter")} if (run / "adapter").is_dir() else {}
+    return config | {"images": None, "test_prompts": None} | adapter | given
+
+
+def _work(config: "RunConfig") -> Any:
+    from fairbench.runs.evaluator import evaluate_images
+    from fairbench.runs.runner import run
+
+    return evaluate_images if config.images else run

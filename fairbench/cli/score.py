@@ -1,0 +1,17 @@
+"""``fairbench score``: compute every number of a run anew from what it stored."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def score(
+    run: Annotated[Path, typer.Argument(help="Directory of a finished run or evaluation.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+) -> None:
+    """Compute every metric anew from stored records and features: no model, no judge, no GPU."""
+    from fairbench.cli.evaluate import show
+    from fairbench.runs.stored import score as score_stored
+
+    show(score_stored(run), run, as_json)

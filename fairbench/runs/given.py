@@ -1,0 +1,172 @@
+"""Images that are there already, from any generator: a folder, a table or an earlier run, as planned rows.
+
+In a folder, every subfolder is a prompt (``prompt_*/img_*``, or a suite's prompt ids), with its text in
+``prompt.txt`` or in the suite that is named. A table: columns path and prompt, perhaps original and labels.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairbench.errors import UserError, unknown
+from fairbench.metrics.quality import SIMILARITIES
+from fairbench.runs.measurement import JudgeUsed
+from fairbench.runs.registry import ORIGINAL
+from fairbench.runs.stored import load_run, measurement_of
+from fairbench.seeding import image_seed
+from fairbench.storage import sha256_of
+from fairbench.suites import Prompt, PromptSuite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was found."""
+
+    variants: "tuple[pd.DataFrame, ...]"
+    """The originals first, where there are any; images as absolute paths."""
+    method: str = ORIGINAL
+    draw_class: str = "emergent"
+    judges: tuple[JudgeUsed, ...] = ()
+    """What the records say already, in columns like those of a judge."""
+
+    def sha256(self) -> str:
+        """Hash of the content of all images, in their order."""
+        parts = [sha256_of(Path(path)) for rows in self.variants for path in rows["image"]]
+        return sha256_of("".join(parts).encode())
+
+    def prompts_sha256(self) -> str:
+        """Hash of the prompts, in their order."""
+        rows = self.variants[0].drop_duplicates("prompt_id")
+        lines = [f"{name}\t{text}" for name, text in zip(rows["prompt_id"], rows["prompt"], strict=True)]
+        return sha256_of("\n".join(lines).encode())
+
+
+def find_images(source: Path, suite: PromptSuite | None, seed: int) -> Given:
+    """Look through a folder or a table.
+
+    Parameters
+    ----------
+    source
+        The folder or the table.
+    suite
+        Whose test prompts they are; None where the prompts come with the images.
+    seed
+        The base seed that the suite's images have.
+
+    Raises
+    ------
+    UserError
+        There is nothing of that name, no image in it, a prompt or a label that is unknown, a column is
+        missing, or a path leads out of the table's folder.
+    """
+    import pandas as pd
+
+    from fairbench.runs.image_table import TABLES, in_table
+
+    if source.is_dir():
+        return Given((as_planned(pd.DataFrame(list(_in_folder(source, suite))), ORIGINAL, suite, seed),))
+    if source.suffix.lower() in TABLES and source.is_file():
+        return in_table(source, suite, seed)
+    raise UserError(f"{source}: is neither a folder nor a table ({' or '.join(sorted(TABLES))})")
+
+
+def of_run(directory: Path) -> Given:
+    """Take over the images of a finished run, and of the judges only the one that it learnt from."""
+    run = load_run(directory)
+    measurement = measurement_of(run)
+    trainer = measurement.training_judge
+    kept = [str(name) for name in run.records if _is_kept(str(name), trainer)]
+    rows = run.records[kept].assign(
+        image=[str((run.path / image).absolute()) for image in run.records["image"]]
+    )
+    variants = [part.reset_index(drop=True) for _, part in rows.groupby("variant", sort=False)]
+    return Given(tuple(variants), measurement.method, measurement.draw_class, (trainer,) if trainer else ())
+
+
+def _is_kept(column: str, trainer: JudgeUsed | None) -> bool:
+    if "/" not in column:
+        return column not in SIMILARITIES
+    return column.startswith(("named/", *([f"{trainer.name}/"] if trainer else [])))
+
+
+def _in_folder(folder: Path, suite: PromptSuite | None) -> Iterator[dict[str, Any]]:
+    """List every image of every prompt; images that lie loose in the folder are of one prompt."""
+    folders = sorted((p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."), key=_natural)
+    loose = _images(folder)
+    if loose and folders:
+        raise UserError(f"{folder}: holds both images and folders: put the images of each prompt in a folder")
+    if not loose and not folders:
+        raise UserError(f"{folder}: holds no images: name a folder that has one folder of images per prompt")
+    for place in folders or [folder]:
+        prompt = _prompt_of(place, suite)
+        paths = loose or _images(place)
+        if not paths:
+            raise UserError(f"{place}: holds no images: take it out, or name a folder of such folders")
+        for index, path in zip(_indices(paths), paths, strict=True):
+            yield prompt | {"image_index": index, "image": str(path.absolute())}
+
+
+def _prompt_of(place: Path, suite: PromptSuite | None) -> dict[str, Any]:
+    text = place / "prompt.txt"
+    if suite is not None:
+        return of_suite(_named(place.name, suite), suite)
+    try:
+        prompt = text.read_text(encoding="utf-8").strip() if text.is_file() else ""
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{text}: is not UTF-8 text") from None
+    return {"prompt_id": place.name, "prompt": prompt, "concept": place.name}
+
+
+def _named(name: str, suite: PromptSuite) -> Prompt:
+    """Find the test prompt that a folder is called after: by its id, or ``prompt_7`` by its number from 0."""
+    prompts = suite.prompts("test")
+    by_id = {prompt.id: prompt for prompt in prompts}
+    number = re.fullmatch(r"prompt_(\d+)", name)
+    if number and int(number[1]) < len(prompts):
+        return prompts[int(number[1])]
+    if name not in by_id:
+        raise unknown(f"test prompt of {suite.name}", name, by_id)
+    return by_id[name]
+
+
+def of_suite(prompt: Prompt, suite: PromptSuite) -> dict[str, Any]:
+    """Return the columns of a prompt of a suite."""
+    columns = {"prompt_id": prompt.id, "prompt": prompt.text, "concept": prompt.concept}
+    return columns | {f"named/{attribute}": prompt.named.get(attribute) for attribute in suite.words}
+
+
+def _images(folder: Path) -> list[Path]:
+    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGES and path.name[0] != ".")
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> list[Any]:
+    """Sort img_2 before img_10."""
+    return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _indices(paths: Sequence[Path]) -> list[int]:
+    """Return the numbers that the files end with, or their places where these are not all different."""
+    numbers = [re.search(r"(\d+)$", path.stem) for path in paths]
+    found = [int(number[1]) for number in numbers if number]
+    return found if len(set(found)) == len(paths) else list(range(len(paths)))
+
+
+def as_planned(images: "pd.DataFrame", variant: str, suite: PromptSuite | None, seed: int) -> "pd.DataFrame":
+    """Return planned rows of what was found; only images of a suite have a seed."""
+    import pandas as pd
+
+    rows = images.assign(variant=variant, seed=pd.array([None] * len(images), dtype="Int64"))
+    if suite is not None:
+        which = zip(rows["prompt_id"], rows["image_index"], strict=True)
+        seeds = [image_seed(suite.name, suite.version, prompt, index, seed) for prompt, index in which]
+        rows["seed"] = pd.array(seeds, dtype="Int64")
+    first = ["variant", "prompt_id", "prompt", "concept", "image_index", "seed", "image"]
+    return rows[[*first, *(name for name in rows if name not in first)]]

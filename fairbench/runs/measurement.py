@@ -1,0 +1,116 @@
+"""What measuring must know about a run besides its records: who judged, what was wanted, what is compared.
+
+It is stored with the records when they are judged, so that no model and no network is needed afterwards.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fairbench.errors import UserError, invalid
+
+if TYPE_CHECKING:
+    from fairbench.runs.instruments import Instruments
+    from fairbench.runs.plan import Plan
+
+MEASUREMENT = "measurement.json"
+SCHEMA_VERSION = 2
+"""Of everything that a run writes; 1 was without ``measurement.json``."""
+
+
+class JudgeUsed(BaseModel):
+    """One judge, as far as its judgements are to be understood."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str = ""
+    trained: bool = False
+    """Whether the method learnt from it; then it is shown beside the others and never one of them."""
+    attributes: dict[str, tuple[str, ...]]
+    confusion: dict[str, tuple[tuple[int, ...], ...]] = {}
+    """Attribute -> K x K counts on labelled images, row = truth; only what was measured."""
+
+
+class Measurement(BaseModel):
+    """The content of ``measurement.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[2] = 2
+    method: str
+    draw_class: str
+    model: str
+    suite: str
+    suite_sha256: str = ""
+    measures: Literal["bias", "obedience", "preservation"] = "bias"
+    attributes: tuple[str, ...]
+    target: dict[str, tuple[float, ...]]
+    judges: tuple[JudgeUsed, ...] = Field(min_length=1)
+    """The primary one first."""
+    network: str | None = None
+    """The feature network of distances and diversity, where there is one."""
+    sequential: dict[str, Any] | None = None
+    """How generating was stopped, where it was not planned in advance."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def evaluating(self) -> list[JudgeUsed]:
+        """The judges whose view counts."""
+        return [judge for judge in self.judges if not judge.trained]
+
+    @property
+    def training_judge(self) -> JudgeUsed | None:
+        """The judge that the method learnt from."""
+        return next((judge for judge in self.judges if judge.trained), None)
+
+
+def describe(
+    plan: "Plan", instruments: "Instruments", sequential: dict[str, Any] | None = None
+) -> Measurement:
+    """Write down what is about to be measured."""
+    config = plan.config
+    return Measurement(
+        method=spelled(config.method, config.method_options),
+        draw_class=plan.method.draw_class,
+        model=spelled(config.model, config.model_options),
+        suite=plan.suite.name,
+        suite_sha256=plan.suite.sha256,
+        measures=plan.suite.measures,
+        attributes=plan.space.names,
+        target=plan.target.probabilities,
+        judges=used(instruments),
+        network=instruments.network,
+        sequential=sequential,
+    )
+
+
+def used(instruments: "Instruments") -> tuple[JudgeUsed, ...]:
+    """Write down every judge; which words a judge knows for concepts is in the records already."""
+    return tuple(
+        JudgeUsed(
+            name=judge.name,
+            sha256=judge.sha256,
+            trained=judge is instruments.training_judge,
+            attributes={name: labels for name, labels in judge.attributes.items() if name != "concept"},
+            confusion=getattr(judge, "confusion", {}),
+        )
+        for judge in instruments.all_judges
+    )
+
+
+def spelled(name: str, options: dict[str, Any]) -> str:
+    """Write a name and its options as they are typed: ``portraits-renderer[male=0.5]``."""
+    return f"{name}[{','.join(f'{key}={value}' for key, value in options.items())}]" if options else name
+
+
+def read_measurement(path: Path) -> Measurement:
+    """Read ``measurement.json``; a fault, or a newer schema, is a ``UserError``."""
+    try:
+        return Measurement.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise invalid(str(path), error, Measurement.model_fields) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None

@@ -1,0 +1,123 @@
+"""Images as people have them: read whatever Pillow can, convert what would be read wrongly, refuse the rest.
+
+Nothing is dropped in silence: a file that cannot be used is named, and the reason with it.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fairbench.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from PIL import Image
+    from torch import Tensor
+
+MAX_PIXELS = 2**26
+"""More are refused: 8192 x 8192, four times what generators make, before they fill the memory."""
+PIXELS_AT_ONCE = 2**22
+"""What one batch holds: 1024 images of 64 x 64, or 16 of 512 x 512."""
+AHEAD = 64
+"""Images read at once, each by a thread: Pillow decodes outside the interpreter's lock."""
+
+
+def read_image(path: Path) -> "np.ndarray":
+    """Read one image as H x W x 3 bytes, upright.
+
+    Grey becomes three equal channels, 16 bits are rounded to 8, and transparent parts turn white.
+
+    Raises
+    ------
+    UserError
+        The file is missing, no image, not whole, too large, or of a kind that 8 bits cannot stand for.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is our own
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise UserError(_too_large(path))
+                return np.asarray(_as_rgb(ImageOps.exif_transpose(image), path))
+    except Image.DecompressionBombError:
+        raise UserError(_too_large(path)) from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow calls a broken chunk a SyntaxError
+        raise UserError(f"{path}: cannot be read as an image ({error}): replace it, or take it out") from None
+
+
+def _as_rgb(image: "Image.Image", path: Path) -> "Image.Image":
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits of grey, which `convert` would cut off at 255
+        values = np.asarray(image).astype(float)
+        if values.min() < 0 or values.max() > 65535:
+            raise UserError(f"{path}: has 32 bits per pixel: save it with 8 or 16")
+        image = Image.fromarray((values / 257).round().astype(np.uint8))
+    if image.mode == "F":
+        raise UserError(f"{path}: has floating-point pixels of unknown range: save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        on_white = Image.new("RGBA", image.size, "white")
+        on_white.alpha_composite(image.convert("RGBA"))
+        image = on_white
+    return image.convert("RGB")
+
+
+def _too_large(path: Path) -> str:
+    return f"{path}: is larger than {MAX_PIXELS // 2**20} megapixels: scale it down, or take it out"
+
+
+def check_images(paths: Sequence[Path]) -> None:
+    """Read every image once, and raise a ``UserError`` about the first that cannot be used."""
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(paths), AHEAD):
+            list(pool.map(read_image, paths[start : start + AHEAD]))
+
+
+def batches(rows: "pd.DataFrame", directory: Path) -> Iterator[tuple["pd.DataFrame", "Tensor"]]:
+    """Walk through ``rows`` with their images, N x 3 x H x W in [0, 1], one size at a time.
+
+    The files are named in the column ``image``, relative to ``directory`` or absolute.
+    """
+    done = 0
+    for arrays in _of_one_size(iter_images([directory / name for name in rows["image"]])):
+        yield rows.iloc[done : done + len(arrays)], as_tensor(arrays)
+        done += len(arrays)
+
+
+def iter_images(paths: Sequence[Path]) -> "Iterator[np.ndarray]":
+    """Read images in their order, the next ones while the caller is busy with these."""
+    with ThreadPoolExecutor() as pool:
+        ahead = pool.map(read_image, paths[:AHEAD])
+        for start in range(0, len(paths), AHEAD):
+            now, ahead = ahead, pool.map(read_image, paths[start + AHEAD : start + 2 * AHEAD])
+            yield from now
+
+
+def _of_one_size(arrays: "Iterator[np.ndarray]") -> "Iterator[list[np.ndarray]]":
+    for (height, width, _), same in groupby(arrays, key=lambda array: array.shape):
+        batch: list[np.ndarray] = []
+        for array in same:
+            batch.append(array)
+            if len(batch) * height * width >= PIXELS_AT_ONCE:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+
+def as_tensor(arrays: "Sequence[np.ndarray]") -> "Tensor":
+    """Stack H x W x 3 bytes of one size to N x 3 x H x W numbers in [0, 1]."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255

@@ -1,0 +1,140 @@
+"""The second half of every run and evaluation: from images to stored records, numbers and pictures.
+
+Each stage is timed, and does only what an interrupted one has left.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairbench.config import RunConfig
+from fairbench.runs.directory import RunDirectory
+from fairbench.runs.evaluation import measure
+from fairbench.runs.instruments import Instruments
+from fairbench.runs.measurement import MEASUREMENT, SCHEMA_VERSION, Measurement, read_measurement
+from fairbench.runs.provenance import Stopwatch, describe_machine, peak_memory
+from fairbench.runs.records import record
+from fairbench.storage import (
+    atomic_write_json,
+    atomic_write_table,
+    atomic_write_tensors,
+    atomic_write_yaml,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+Progress = Callable[[str, int, int], None]
+"""Told ``(stage, done, total)``."""
+Draw = Callable[[Path, "pd.DataFrame", "pd.DataFrame | None", dict[str, Any]], None]
+"""Draws pictures from directory, records, training log and metrics; the report is a floor above."""
+Reference = Callable[[], "tuple[pd.DataFrame, dict[str, Tensor]] | None"]
+
+
+class Session:
+    """One directory at work."""
+
+    def __init__(
+        self,
+        place: RunDirectory,
+        config: RunConfig,
+        instruments: Instruments,
+        hashes: dict[str, Any],
+        progress: Progress,
+    ) -> None:
+        self.place, self.instruments, self.progress = place, instruments, progress
+        self.provenance = self._begin(config, hashes)
+        self.watch = Stopwatch(self.provenance.get("seconds"))
+
+    def results(
+        self,
+        variants: "Sequence[pd.DataFrame]",
+        measurement: Measurement,
+        reference: Reference,
+        draw: Draw | None,
+    ) -> dict[str, Any]:
+        """Judge what was not judged yet, measure, draw, and mark the directory as finished."""
+        records = self._records(variants, measurement, reference)
+        with self._stage("metrics"):
+            metrics = measure_stored(self.place.path, records)
+            atomic_write_json(self.place / "metrics.json", metrics)
+        if draw:
+            with self._stage("pictures"):
+                draw(self.place.path, records, self.training_table(), metrics)
+        atomic_write_json(
+            self.place / "status.json", {"schema_version": SCHEMA_VERSION, "status": "finished"}
+        )
+        return metrics
+
+    def training_table(self) -> "pd.DataFrame | None":
+        """Return the training log as a table, ``None`` where nothing was trained."""
+        import pandas as pd
+
+        path = self.place / "training.parquet"
+        return pd.read_parquet(path) if path.is_file() else None
+
+    def _records(
+        self, variants: "Sequence[pd.DataFrame]", measurement: Measurement, reference: Reference
+    ) -> "pd.DataFrame":
+        """Judge every image and compare it with the original of the same noise; the records come last."""
+        import pandas as pd
+
+        path = self.place / "records.parquet"
+        if path.is_file() and (self.place / MEASUREMENT).is_file():
+            return pd.read_parquet(path)
+        with self._stage("judging"):
+            records, features = record(variants, self.place.path, self.instruments, self.progress)
+            if referred := reference():
+                atomic_write_table(self.place / "reference.parquet", referred[0])
+                features |= referred[1]
+            atomic_write_tensors(self.place / "features.safetensors", features)
+            atomic_write_json(self.place / MEASUREMENT, measurement.model_dump(mode="json"))
+            atomic_write_table(path, records)
+        return records
+
+    def _begin(self, config: RunConfig, hashes: dict[str, Any]) -> dict[str, Any]:
+        """Write the settings and where the run comes from; keep the times of an earlier part of it."""
+        path = self.place / "provenance.json"
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        device = str(getattr(self.instruments.model, "device", "cpu"))
+        provenance = {
+            "schema_version": SCHEMA_VERSION,
+            **describe_machine(device),
+            "sha256": {**hashes, **self.instruments.hashes()},
+            "seconds": earlier.get("seconds", {}),
+            "peak_memory_bytes": earlier.get("peak_memory_bytes", 0),
+        }
+        atomic_write_json(path, provenance)
+        atomic_write_yaml(self.place / "config.yaml", config.model_dump(mode="json"))
+        return provenance
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """Time one stage, and keep the time and the peak memory so far."""
+        try:
+            with self.watch.stage(name):
+                yield
+        finally:
+            self._note_costs()
+
+    def _note_costs(self) -> None:
+        self.provenance["seconds"] = self.watch.seconds
+        self.provenance["peak_memory_bytes"] = max(peak_memory(), self.provenance["peak_memory_bytes"])
+        atomic_write_json(self.place / "provenance.json", self.provenance)
+
+
+def measure_stored(directory: Path, records: "pd.DataFrame") -> dict[str, Any]:
+    """Compute ``metrics.json`` anew from what lies in ``directory``."""
+    import pandas as pd
+    from safetensors.torch import load_file
+
+    reference = directory / "reference.parquet"
+    return measure(
+        records,
+        load_file(directory / "features.safetensors"),
+        read_measurement(directory / MEASUREMENT),
+        pd.read_parquet(reference) if reference.is_file() else None,
+    )

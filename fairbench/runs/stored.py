@@ -1,0 +1,149 @@
+"""A finished run as it lies on the disk, for whatever compares or measures it again.
+
+Older ones are brought to the newest schema as they are read; newer ones are refused.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairbench.errors import UserError
+from fairbench.runs.directory import RunDirectory
+from fairbench.runs.measurement import (
+    MEASUREMENT,
+    SCHEMA_VERSION,
+    JudgeUsed,
+    Measurement,
+    read_measurement,
+)
+from fairbench.storage import atomic_write_json, lock, read_yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What a run wrote."""
+
+    path: Path
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    records: "pd.DataFrame"
+    metrics: dict[str, Any]
+
+
+def load_run(directory: Path | str) -> StoredRun:
+    """Read a finished run or evaluation; one of an older schema as if this one had written it.
+
+    Raises
+    ------
+    UserError
+        There is no finished run, a file of it cannot be read, or a newer fairbench wrote it.
+    """
+    import pandas as pd
+
+    place = RunDirectory(Path(directory))
+    if not place.finished:
+        raise UserError(f"{directory}: is not a finished run: give the directory of one, or finish it first")
+    metrics = _json(place / "metrics.json")
+    if metrics.get("schema_version", 0) > SCHEMA_VERSION:
+        raise UserError(f"{directory}: was written by a newer fairbench: update fairbench to read it")
+    try:
+        records = pd.read_parquet(place / "records.parquet")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{place / 'records.parquet'}: cannot be read: {error}") from None
+    return StoredRun(
+        path=place.path,
+        config=read_yaml(place / "config.yaml"),
+        provenance=_json(place / "provenance.json"),
+        records=records,
+        metrics=_newest(metrics),
+    )
+
+
+def score(directory: Path | str) -> dict[str, Any]:
+    """Compute every metric of a finished run anew from its records and features; write and return them.
+
+    Nothing is generated and no network is loaded. A run of an older schema is brought to the newest one on
+    the way; its distances to reference images are kept as they were, if their features were not stored.
+
+    Raises
+    ------
+    UserError
+        As `load_run`; or the records lack what the measurement names.
+    """
+    from fairbench.runs.session import measure_stored
+
+    run = load_run(directory)
+    with lock(run.path):
+        if not (run.path / MEASUREMENT).is_file():
+            atomic_write_json(run.path / MEASUREMENT, measurement_of(run).model_dump(mode="json"))
+        metrics = measure_stored(run.path, run.records)
+        for name, entry in metrics["variants"].items():
+            earlier = run.metrics["variants"].get(name, {}).get("quality", {})
+            kept = {key: earlier[key] for key in ("fid", "kid") if key in earlier}
+            entry["quality"] = kept | entry["quality"]
+        atomic_write_json(run.path / "metrics.json", metrics)
+    return metrics
+
+
+def measurement_of(run: StoredRun) -> Measurement:
+    """Return what the run wrote down; of schema 1, gathered from metrics, records' columns and provenance."""
+    if (run.path / MEASUREMENT).is_file():
+        return read_measurement(run.path / MEASUREMENT)
+    metrics, hashes = run.metrics, run.provenance["sha256"]
+    known = {**hashes["judges"], **hashes["training_judge"]}
+    names = [*metrics["evaluation_judges"], *filter(None, [metrics["training_judge"]])]
+    return Measurement(
+        method=metrics["method"],
+        draw_class=metrics["draw_class"],
+        model=metrics["model"],
+        suite=metrics["suite"],
+        suite_sha256=hashes["suite"],
+        attributes=metrics["attributes"],
+        target=metrics["target"],
+        judges=tuple(
+            JudgeUsed(
+                name=name,
+                sha256=known[name],
+                trained=name == metrics["training_judge"],
+                attributes=_attributes(run.records, name),
+            )
+            for name in names
+        ),
+        network=next(reversed(hashes["features"]), None),  # by default the one that reads no text
+        notes=("this run was made before reference features were stored: FID and KID are as they were then",),
+    )
+
+
+def _attributes(records: "pd.DataFrame", judge: str) -> dict[str, tuple[str, ...]]:
+    """Read attributes and classes off the columns ``judge/attribute/class``."""
+    found: dict[str, tuple[str, ...]] = {}
+    for column in map(str, records):
+        if column.startswith(f"{judge}/") and column.count("/") == 2:
+            attribute, label = column.removeprefix(f"{judge}/").split("/")
+            found[attribute] = (*found.get(attribute, ()), label)
+    return found
+
+
+def _newest(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Bring ``metrics.json`` of schema 1 to schema 2: what is new is there, and empty where it is unknown."""
+    if metrics.get("schema_version") == SCHEMA_VERSION:
+        return metrics
+    asked = set(metrics["attributes"])
+    spilt = {name: test for name, test in metrics["paired"].items() if not set(name.split(" x ")) & asked}
+    new = {"measures": "bias", "spill_over": spilt, "side_effects": {}, "sequential": None}
+    variants = {name: {"groups": {}} | entry for name, entry in metrics["variants"].items()}
+    return metrics | new | {"variants": variants, "schema_version": SCHEMA_VERSION}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is not the file of a run")
+    return content
