@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import BaseModel, ConfigDict
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from fairbench.contract import CLAUSES, contract
 from fairbench.draws import Draw
@@ -30,6 +31,22 @@ def world():
 def test_every_method_keeps_the_contract(world, name):
     failed = [clause for clause in contract(find_method(name), world) if clause.outcome == "failed"]
     assert not failed
+
+
+def test_a_method_that_needs_a_longer_text_encoder_keeps_the_contract_on_one(world):
+    """The sentence of this one does not fit the embedded model; Stable Diffusion takes 77 tokens."""
+    pipeline = world.model.pipeline
+    assert outcomes(find_method("ethical_intervention"), world)["fits"].outcome == "skipped"
+    encoder, length = pipeline.text_encoder, pipeline.tokenizer.model_max_length
+    config = CLIPTextConfig.from_dict(encoder.config.to_dict() | {"max_position_embeddings": 77})
+    try:
+        pipeline.text_encoder = CLIPTextModel(config).eval().requires_grad_(False)
+        pipeline.tokenizer.model_max_length = 77
+        found = outcomes(find_method("ethical_intervention"), world)
+    finally:
+        pipeline.text_encoder, pipeline.tokenizer.model_max_length = encoder, length
+    assert found["fits"].outcome == "passed"
+    assert "failed" not in {clause.outcome for clause in found.values()}
 
 
 def test_every_file_of_methods_and_baselines_is_installed():
