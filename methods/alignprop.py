@@ -20,6 +20,11 @@ class AlignProp(DirectFinetuning):
 
     .. math:: \frac{dL}{d\theta} \approx \sum_{i \ge B} a_i \left(\frac{d\epsilon_i}{d\theta}\right)^{\!T} g,
               \qquad B/S \sim N(0.84,\ 0.1^2)
+
+    Source: arXiv 2310.03739.
+
+    Limits: how many steps learn, and so what an update costs, changes from one to the next. SDXL is not
+    supported.
     """
 
     name: ClassVar[str] = "alignprop"

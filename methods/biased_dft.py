@@ -21,6 +21,11 @@ class BiasedDFT(DirectFinetuning):
               \qquad g = \frac{\partial L}{\partial z_0}
 
     with the weights of `fairbench.finetuning.gains.step_weights`; K random steps stand for all of them.
+
+    Source: arXiv 2311.07604.
+
+    Limits: the gradient leaves out how the steps act on each other. One adapter fits the model it was
+    trained with. SDXL is not supported.
     """
 
     name: ClassVar[str] = "biased_dft"

@@ -24,6 +24,11 @@ class DraftK(DirectFinetuning):
 
     .. math:: x^{(j)} = \sqrt{\bar\alpha}\,z_0 + \sqrt{1-\bar\alpha}\,\eta_j, \qquad
               L\left(\hat x_0(x^{(j)})\right), \quad j = 1 \dots n
+
+    Source: arXiv 2309.17400.
+
+    Limits: the early steps, which decide what is in the picture, are not trained directly. SDXL is not
+    supported.
     """
 
     name: ClassVar[str] = "draft_k"

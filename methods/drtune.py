@@ -22,6 +22,11 @@ class DRTune(DirectFinetuning):
               \qquad T = \{o,\ o+d,\ o+2d\},\quad d = \lfloor (m+1)/3 \rfloor
 
     with the stop m among the last 40 % of the steps and the offset o below d, both random.
+
+    Source: DRTune, ECCV 2024.
+
+    Limits: the loss sees a predicted image, which is blurred where sampling stops early. SDXL is not
+    supported.
     """
 
     name: ClassVar[str] = "drtune"

@@ -21,6 +21,11 @@ class NaiveDFT(DirectFinetuning):
               + \frac{\partial\epsilon_i}{\partial z_i}\,\frac{dz_i}{d\theta}
 
     One step's graph is in memory at a time.
+
+    Source: arXiv 2311.07604, where it is what is improved upon.
+
+    Limits: the gradient may explode with the number of steps, and an update costs a pass back through all
+    of them. SDXL is not supported.
     """
 
     name: ClassVar[str] = "naive_dft"

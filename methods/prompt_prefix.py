@@ -18,6 +18,11 @@ class PromptPrefix(DirectFinetuning):
     .. math:: \text{prompt} \to v_1 \dots v_5\,\text{prompt}, \qquad \varnothing \to \varnothing
 
     The vectors begin as random rows of the vocabulary; the gradient is that of ``biased_dft``.
+
+    Source: arXiv 2311.07604, its second experiment.
+
+    Limits: the tokens take five places of every prompt, and can do less than an adapter. SDXL is not
+    supported.
     """
 
     name: ClassVar[str] = "prompt_prefix"

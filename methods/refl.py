@@ -22,6 +22,11 @@ class ReFL(DirectFinetuning):
               \qquad k \sim U\{\lfloor 3S/4 \rfloor \dots S-1\}
 
     Its authors train without classifier-free guidance: ``guidance=1``.
+
+    Source: ReFL, of ImageReward.
+
+    Limits: the loss sees the image predicted at one step, and the early steps are never trained. SDXL is
+    not supported.
     """
 
     name: ClassVar[str] = "refl"

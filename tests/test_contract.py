@@ -1,5 +1,6 @@
 """Every installed method keeps the contract, and every clause finds the method that breaks it."""
 
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import BaseModel, ConfigDict
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from fairbench.contract import CLAUSES, contract
 from fairbench.draws import Draw
@@ -30,6 +32,31 @@ def world():
 def test_every_method_keeps_the_contract(world, name):
     failed = [clause for clause in contract(find_method(name), world) if clause.outcome == "failed"]
     assert not failed
+
+
+def test_a_method_that_needs_a_longer_text_encoder_keeps_the_contract_on_one(world):
+    """The sentence of this one does not fit the embedded model; Stable Diffusion takes 77 tokens."""
+    pipeline = world.model.pipeline
+    assert outcomes(find_method("ethical_intervention"), world)["fits"].outcome == "skipped"
+    encoder, length = pipeline.text_encoder, pipeline.tokenizer.model_max_length
+    config = CLIPTextConfig.from_dict(encoder.config.to_dict() | {"max_position_embeddings": 77})
+    try:
+        pipeline.text_encoder = CLIPTextModel(config).eval().requires_grad_(False)
+        pipeline.tokenizer.model_max_length = 77
+        found = outcomes(find_method("ethical_intervention"), world)
+    finally:
+        pipeline.text_encoder, pipeline.tokenizer.model_max_length = encoder, length
+    assert found["fits"].outcome == "passed"
+    assert "failed" not in {clause.outcome for clause in found.values()}
+
+
+def test_the_example_of_the_contributing_page_keeps_the_contract(world, tmp_path):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = re.search(r"## Add a method\n.*?```python\n(.*?)```", text, re.DOTALL)[1]
+    (tmp_path / "name_it.py").write_text(code)
+    found = outcomes(method_in(tmp_path / "name_it.py"), world)
+    assert "failed" not in {clause.outcome for clause in found.values()}
+    assert found["follows the draw, or ignores it"].outcome == "passed"
 
 
 def test_every_file_of_methods_and_baselines_is_installed():

@@ -87,7 +87,7 @@ def make_cells(matrix: Matrix, overrides: Mapping[str, Any], where: str = "") ->
     given = {key: value for key, value in overrides.items() if value is not None}
     cells: dict[str, Cell] = {}
     for method in matrix.methods:
-        name, options = spec(method)
+        name, options = _spec(method, where)
         for attributes in matrix.attributes:
             for seed in matrix.seeds:
                 cell = {"method": name, "method_options": options, "attributes": attributes, "seed": seed}
@@ -120,6 +120,13 @@ def run_cells(
         earlier = [outcome.directory for outcome in outcomes if _same_original(cell, outcome.cell)]
         outcomes.append(_outcome(cell, out / cell.name, earlier, fresh, progress, draw))
     return outcomes
+
+
+def _spec(method: str, where: str) -> tuple[str, dict[str, JsonValue]]:
+    try:
+        return spec(method)
+    except UserError as error:
+        raise UserError(f"{where}{error}") from None
 
 
 def _checked(settings: dict[str, Any], where: str) -> Cell:
