@@ -68,7 +68,10 @@ def _suites() -> list[dict[str, Any]]:
     suites = [load_suite(name) for name in list_suites()]
     return [
         {"name": suite.name, "version": suite.version}
-        | {split: len(suite.prompts(split)) for split in ("train", "validation", "test")}
+        | {
+            split: len(suite.prompts(split)) if split in suite.splits else 0
+            for split in ("train", "validation", "test")
+        }
         for suite in suites
     ]
 
