@@ -11,7 +11,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from fairbench.features import load_features
-from fairbench.finetuning.adapters import text_encoder_lora
+from fairbench.finetuning.adapters import adapter
 from fairbench.finetuning.batches import Batch, Batches
 from fairbench.finetuning.engine import STATE
 from fairbench.finetuning.gains import direct_path_gains, step_weights
@@ -23,7 +23,7 @@ from fairbench.models.loading import load_model
 from fairbench.suites import load_suite
 from tests.finetuning.stand_ins import make_context, tiny_model
 
-STEPS, PROMPTS, IMAGES, MICRO_BATCH = 20, 3, 8, 4
+STEPS, PROMPTS, IMAGES, MICRO_BATCH, RANK = 20, 3, 8, 4, 32
 PACKAGED = {
     "prompts": lambda: list(load_suite("occupations").prompts("train")),
     "judge": lambda: load_judge("portraits-train"),
@@ -43,7 +43,7 @@ def context(tmp_path):
 def our_update(context, steps, timesteps):
     """Fit from the beginning for one update; original pictures seen before are still known."""
     (context.directory / STATE).unlink(missing_ok=True)
-    settings = {"prompts_per_update": PROMPTS, "images_per_prompt": IMAGES, "steps": steps}
+    settings = {"prompts_per_update": PROMPTS, "images_per_prompt": IMAGES, "steps": steps, "rank": RANK}
     BiasedDFT(BiasedDFT.Config(**settings, timesteps_per_update=timesteps)).fit(context)
 
 
@@ -54,26 +54,26 @@ def authors_update(context):
     released code of arXiv 2311.07604. The first two are taken in one batch, and targets are found for a
     micro-batch at a time: neither is slower than the original.
     """
-    model, settings = context.model, BiasedDFT.Config()
+    model, settings = context.model, BiasedDFT.Config(rank=RANK)
     sampling = {"steps": STEPS, "guidance": model.defaults.guidance}
     generate = partial(model.generate, batch_size=PROMPTS * IMAGES, **sampling)
     timesteps, gains = direct_path_gains(model.pipeline.scheduler, STEPS)
     factors = step_weights(timesteps, gains, "standardised", model.pipeline.scheduler) / gains
     batch = Batches(context, PROMPTS, IMAGES, IMAGES)[0]
-    with text_encoder_lora(model, settings.rank, context.seed) as lora:
+    with adapter(model, settings.tune, RANK, context.seed) as tuned:
         context.judge.logits(generate(batch.texts, batch.seeds))
         originals = OriginalPictures(generate, context, {"of": "this update"})
-        with lora.off():
+        with tuned.off():
             originals.look_up(list(zip(batch.texts, batch.seeds, strict=True)), model.device)
-        objective = Objective(
-            context, originals, settings.confidence, settings.image_weight, settings.change_factor
-        )
+        objective = Objective(context, originals, settings, model.decode, MICRO_BATCH)
         for start in range(0, len(batch.seeds), MICRO_BATCH):
             rows = slice(start, start + MICRO_BATCH)
-            part = Batch(0, batch.texts[rows], batch.seeds[rows], MICRO_BATCH, batch.generator)
-            loss, _ = objective(model.decode(sampled_with_graph(model, part, factors, **sampling)), part)
-            (loss * MICRO_BATCH / len(batch.seeds)).backward()
-        torch.optim.AdamW(lora.parameters.values()).step()
+            part = Batch(
+                0, batch.texts[rows], batch.seeds[rows], MICRO_BATCH, batch.generator, len(batch.seeds)
+            )
+            latents = sampled_with_graph(model, part, factors, **sampling)
+            latents.backward(objective(latents, part)[0])
+        torch.optim.AdamW(tuned.parameters.values()).step()
 
 
 def sampled_with_graph(model, batch, factors, steps, guidance):
