@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fairbench.cli import diagnose, listing, run, show
+from fairbench.cli import diagnose, export, listing, run, show
 from fairbench.errors import UserError
 
 INTERRUPTED = 130
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("export")(export.export)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
 app.add_typer(diagnose.app, name="diagnose")

@@ -49,6 +49,26 @@ def run(
     test_prompts: Annotated[
         int | None, typer.Option(help="Use only the first test prompts.", show_default="all")
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            help="What learns: text_encoder, unet, text_encoder+unet or prefix.", show_default="the method's"
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="adamw, adamw8bit, adafactor or sgd.", show_default="the method's"),
+    ] = None,
+    lr_schedule: Annotated[
+        str | None, typer.Option(help="constant, cosine or linear.", show_default="the method's")
+    ] = None,
+    grad_clip: Annotated[
+        float | None, typer.Option(help="Largest gradient norm let through.", show_default="the method's")
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="U-Net rows in a pass with gradient, or auto.", show_default="the method's"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Base seed of all noise.", show_default="0")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
     guidance: Annotated[
@@ -100,7 +120,15 @@ def run(
         "training_features": training_features or None,
         "stop_on": stop_on or None,
     }
-    settings = _settings(config, preset, overrides | _named("method", method) | _named("model", model))
+    training = {
+        "tune": tune,
+        "optimizer": optimizer,
+        "lr_schedule": lr_schedule,
+        "clip": grad_clip,
+        "rows": int(rows) if rows and rows.isdigit() else rows,
+    }
+    given = overrides | _named("method", method) | _named("model", model)
+    settings = _settings(config, preset, given, training)
 
     from fairbench.cli.output import print_json
     from fairbench.cli.progress import live_progress
@@ -119,17 +147,25 @@ def run(
         _print(metrics, place.path, done_before and not fresh)
 
 
-def _settings(config: Path | None, preset: str | None, overrides: dict[str, Any]) -> "RunConfig":
+def _settings(
+    config: Path | None, preset: str | None, overrides: dict[str, Any], method_options: dict[str, Any]
+) -> "RunConfig":
+    """Read the file and put the command line above it; ``method_options`` join those of the method."""
     from fairbench.config import load_config, make_config
 
+    given = {key: value for key, value in overrides.items() if value is not None}
     if config is not None and preset is not None:
         raise UserError("give --preset or --config, not both")
     if config is not None:
-        return load_config(config, overrides)
-    given = {key: value for key, value in overrides.items() if value is not None}
-    if preset is None:
-        return make_config(given)
-    return make_config(_preset(preset, given.get("model")) | given, f"preset {preset}")
+        settings = load_config(config, given)
+    elif preset is not None:
+        settings = make_config(_preset(preset, given.get("model")) | given, f"preset {preset}")
+    else:
+        settings = make_config(given)
+    options = {key: value for key, value in method_options.items() if value is not None}
+    if not options:
+        return settings
+    return make_config(settings.model_dump() | {"method_options": settings.method_options | options})
 
 
 def _preset(name: str, model: str | None) -> dict[str, Any]:

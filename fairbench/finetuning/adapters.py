@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig, TrainableTokensConfig, get_peft_model, get_peft_model_state_dict
 
 from fairbench.models.hooks import Hooks
-from fairbench.models.tokens import in_front, soft_tokens
+from fairbench.models.soft_tokens import in_front, soft_tokens
 
 if TYPE_CHECKING:
     from fairbench.models.text_to_image import TextToImage

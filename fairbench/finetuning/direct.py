@@ -26,8 +26,8 @@ from fairbench.finetuning.semantics import OriginalPictures
 from fairbench.finetuning.settings import COST_ONLY, RANK, Settings, per_attribute
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks
+from fairbench.models.soft_tokens import in_front, soft_tokens
 from fairbench.models.text_to_image import TextToImage
-from fairbench.models.tokens import in_front, soft_tokens
 from fairbench.models.weights import lora_weights
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fairbench.errors import UserError
-from fairbench.finetuning.gains import path_gains, step_weights
+from fairbench.finetuning.gains import probed, step_weights
 from fairbench.seeding import generators, image_seed
 
 if TYPE_CHECKING:
@@ -44,18 +44,15 @@ class Sampler:
     @classmethod
     def of(cls, scheduler: Any, steps: int) -> Sampler:
         """Probe ``scheduler``, see `path_gains`."""
-        timesteps, gains = path_gains(scheduler, steps)
-        probe = type(scheduler).from_config(scheduler.config)
-        probe.set_timesteps(steps)
-        one = torch.ones((), dtype=torch.float64)
-        scales = torch.stack([torch.as_tensor(probe.scale_model_input(one, t)) for t in probe.timesteps])
-        return cls(timesteps, gains, scales.double(), scheduler)
+        return cls(*probed(scheduler, steps), scheduler)
 
     def __len__(self) -> int:
         return len(self.timesteps)
 
     def levels(self, step: int) -> tuple[float, float]:
         r"""Return :math:`\sqrt{\bar\alpha}` and :math:`\sqrt{1-\bar\alpha}` at a step."""
+        if (scale := self.scales[step]) != 1:  # such samplers add noise to z_0 and scale both for the U-Net
+            return scale.item(), (1 - scale**2).sqrt().item()
         cumulative = self.scheduler.alphas_cumprod[self.timesteps[step].round().long().cpu()].double()
         return cumulative.sqrt().item(), (1 - cumulative).sqrt().item()
 

@@ -21,6 +21,7 @@ from fairbench.runs.plan import Plan, make_plan
 from fairbench.runs.provenance import Stopwatch, describe_machine, peak_memory
 from fairbench.runs.records import planned, record
 from fairbench.runs.registry import ORIGINAL
+from fairbench.runs.training_faces import training_faces
 from fairbench.runs.training_log import TrainingLog
 from fairbench.runs.watch import Watch, told_at_the_end
 from fairbench.storage import (
@@ -154,6 +155,7 @@ class _Run:
             suite=plan.suite.name,
             suite_version=plan.suite.version,
             log=tell,
+            faces=training_faces(plan.config.model, instruments.training_features, plan.training),
         )
         with self._stage("finetuning"):
             self.progress("finetuning", 0, plan.updates)
