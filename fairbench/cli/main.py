@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fairbench.cli import listing, run, show
+from fairbench.cli import listing, run, show, validate
 from fairbench.errors import UserError
 
 INTERRUPTED = 130
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
+app.command("validate")(validate.validate)
 
 
 def _version(wanted: bool) -> None:
