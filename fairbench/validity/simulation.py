@@ -53,7 +53,7 @@ def settings(classes: Iterable[int], images: Iterable[int]) -> list[Setting]:
 def simulate(
     chosen: list[Setting], evaluations: int, seed: int, jobs: int
 ) -> Iterator[tuple[pd.DataFrame, ...]]:
-    """Yield the rows of `estimates` and of `tests`, setting by setting, as they are ready.
+    """Yield the rows of `estimates` and of `rejections`, setting by setting, as they are ready.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def simulate(
 
 
 def _simulate(arguments: tuple[Setting, int, int]) -> tuple[pd.DataFrame, ...]:
-    return estimates(*arguments), tests(*arguments)
+    return estimates(*arguments), rejections(*arguments)
 
 
 def estimates(setting: Setting, evaluations: int, seed: int) -> pd.DataFrame:
@@ -125,7 +125,7 @@ def _row(name: str, truth: float, found: Any, intervals: Any = None) -> dict[str
     }
 
 
-def tests(setting: Setting, evaluations: int, seed: int) -> pd.DataFrame:
+def rejections(setting: Setting, evaluations: int, seed: int) -> pd.DataFrame:
     """Return how often each test rejects at level .05, where there is nothing to find and where there is.
 
     ``changed``, the paired permutation test of ``compare``: the same model twice, and one that lost a fifth
