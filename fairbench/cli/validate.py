@@ -49,7 +49,8 @@ def validate(
         "estimates": pd.concat([one for one, _ in found]),
         "tests": pd.concat([one for _, one in found]),
     }
-    command = f"fairbench validate --evaluations {evaluations} --seed {seed}{' --quick' * quick}"
+    varied = "".join([*(f" --classes {k}" for k in classes), *(f" --images {n}" for n in images)])
+    command = f"fairbench validate --evaluations {evaluations}{varied} --seed {seed}{' --quick' * quick}"
     if out is None:
         print(page(tables, command))
     else:
