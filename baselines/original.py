@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,10 +13,18 @@ from fairbench.models.text_to_image import TextToImage
 
 
 class Original:
-    """No debiasing at all."""
+    """No debiasing at all.
+
+    The pictures :math:`G(y, z_T)` of a prompt and its noise, as the model makes them.
+
+    Source: the model itself.
+
+    Limits: it shows the bias of the model and changes nothing.
+    """
 
     name: ClassVar[str] = "original"
     draw_class: ClassVar[DrawClass] = "emergent"
+    neutral: ClassVar[dict[str, Any]] = {}
 
     class Config(BaseModel):
         """Nothing to set."""

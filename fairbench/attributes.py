@@ -18,6 +18,9 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "age": ("young", "old"),
 }
 """Attribute -> its classes. WMELH: White, Middle Eastern and Latino Hispanic, as in arXiv 2311.07604."""
+SCALES: dict[str, tuple[str, ...]] = {"skin_tone": tuple(f"monk{tone}" for tone in range(1, 11))}
+"""Continuous attribute -> its bins in order, light to dark: read off pixels, named by no prompt."""
+KNOWN = ATTRIBUTES | SCALES
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,10 @@ class AttributeSpace:
 
     def __post_init__(self) -> None:
         if not self.names:
-            raise UserError(f"name at least one attribute; known: {', '.join(ATTRIBUTES)}")
+            raise UserError(f"name at least one attribute; known: {', '.join(KNOWN)}")
         for name in self.names:
-            if name not in ATTRIBUTES:
-                raise unknown("attribute", name, ATTRIBUTES)
+            if name not in KNOWN:
+                raise unknown("attribute", name, KNOWN)
         if len(set(self.names)) < len(self.names):
             raise UserError(f"attributes {','.join(self.names)!r}: name each one once")
 
@@ -52,7 +55,7 @@ class AttributeSpace:
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
         """Attribute -> its classes, in the order of ``names``."""
-        return {name: ATTRIBUTES[name] for name in self.names}
+        return {name: KNOWN[name] for name in self.names}
 
     @property
     def size(self) -> int:
@@ -97,6 +100,11 @@ class TargetDistribution:
                 for name, classes in space.classes.items()
             }
         )
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every class of every attribute is wanted equally often."""
+        return all(max(values) - min(values) < 1e-9 for values in self.probabilities.values())
 
     def joint(self, names: Iterable[str]) -> np.ndarray:
         """Probabilities of the product of ``names`` in row-major order, ``prod_a p_a(k_a)``; sums to 1."""

@@ -49,6 +49,7 @@ class RunConfig(BaseModel):
     """The directory of an intervention to apply, instead of finetuning."""
     until_width: Annotated[float, Field(ge=0.01, le=1)] | None = None
     """Generate until the interval of the gap is so narrow, instead of so many images per prompt."""
+    stop_on: tuple[str, ...] = ()
 
     @field_validator("attributes", mode="before")
     @classmethod

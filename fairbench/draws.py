@@ -47,7 +47,7 @@ class Draw:
         cls,
         space: AttributeSpace,
         target: TargetDistribution,
-        rule: str = "iid",
+        rule: Rule = "iid",
         rows: Iterable[tuple[str, int]] = (),
     ) -> "Draw":
         """Plan a draw.
@@ -90,7 +90,7 @@ class Draw:
 
 
 def _class_at(uniform: np.ndarray | float, probabilities: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Invert the distribution function; its end, which rounding may miss, is that of the last class with mass."""
+    """Invert the distribution function; rounding may not lead past the last class with mass."""
     last = np.flatnonzero(probabilities)[-1]
     return np.minimum(np.searchsorted(np.cumsum(probabilities), uniform, side="right"), last)
 

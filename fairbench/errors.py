@@ -15,6 +15,10 @@ class UserError(Exception):
     """A mistake the user can put right; its message is one line that says what to do."""
 
 
+class Unsupported(UserError):
+    """What a method says it cannot do; a matrix of runs passes over it and says why."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Word the error for a ``name`` that is not among the ``known`` ones, with the nearest of them."""
     known = sorted(known)

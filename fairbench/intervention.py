@@ -6,19 +6,21 @@ Safetensors for the weights, JSON for the settings: a plain diffusers pipeline c
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fairbench.errors import UserError
-from fairbench.storage import atomic_write_json, atomic_write_tensors, sha256_of
+from fairbench.model_card import model_card
+from fairbench.storage import atomic_write_json, atomic_write_tensors, atomic_write_text, sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fairbench.attributes import AttributeSpace, TargetDistribution
     from fairbench.features.image_features import ImageFeatures
+    from fairbench.finetuning.faces import Faces
     from fairbench.judges.judge import Judge
     from fairbench.models.text_to_image import TextToImage
     from fairbench.suites import Prompt
@@ -28,12 +30,17 @@ DrawClass = Literal["emergent", "drawn", "coupled"]
 
 SCHEMA_VERSION = 1
 WEIGHTS = "pytorch_lora_weights.safetensors"
+EMBEDDINGS = "learned_embeds.safetensors"
 SETTINGS = "intervention.json"
+CARD = "README.md"
 
 
 @dataclass(frozen=True)
 class FitContext:
-    """All that a method may use to learn; ``directory`` is where it keeps what it needs to go on later."""
+    """All that a method may use to learn; ``directory`` is where it keeps what it needs to go on later.
+
+    ``log`` takes a row per update; true asks the method to stop there and return what it has.
+    """
 
     model: TextToImage
     prompts: list[Prompt]
@@ -46,7 +53,8 @@ class FitContext:
     directory: Path
     suite: str
     suite_version: str
-    log: Callable[[dict[str, Any]], None]
+    log: Callable[[dict[str, Any]], bool | None]
+    faces: Faces | None = None
 
     def description(self) -> dict[str, Any]:
         """Name all that decides what is learnt, apart from the method's own settings."""
@@ -58,6 +66,7 @@ class FitContext:
             "target": {name: list(values) for name, values in self.target.probabilities.items()},
             "judge": {self.judge.name: self.judge.sha256},
             "features": {network.name: network.sha256 for network in self.features},
+            "faces": {self.faces.name: self.faces.sha256} if self.faces else None,
             "seed": self.seed,
         }
 
@@ -69,19 +78,29 @@ class Intervention:
     method: str
     draw_class: DrawClass
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    """LoRA weights, named as ``load_lora_weights`` reads them."""
     settings: dict[str, Any] = field(default_factory=dict)
+    embeddings: dict[str, Tensor] = field(default_factory=dict)
+    """Token to its n x D soft tokens, as ``load_textual_inversion`` reads them."""
 
-    def save(self, directory: Path | str) -> None:
-        """Write the weights (where there are any), then the settings, into ``directory``."""
+    def save(self, directory: Path | str, measured: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Write the weights (where there are any), a model card, then the settings, into ``directory``.
+
+        ``measured`` goes into the card, see `model_card`.
+        """
         directory = Path(directory)
         if self.tensors:
             atomic_write_tensors(directory / WEIGHTS, self.tensors, {"format": "pt"})
+        if self.embeddings:
+            atomic_write_tensors(directory / EMBEDDINGS, self.embeddings, {"format": "pt"})
+        atomic_write_text(directory / CARD, model_card(self, measured))
         description = {
             "schema_version": SCHEMA_VERSION,
             "method": self.method,
             "draw_class": self.draw_class,
             "settings": self.settings,
             "weights": WEIGHTS if self.tensors else None,
+            "embeddings": EMBEDDINGS if self.embeddings else None,
         }
         atomic_write_json(directory / SETTINGS, description)
 
@@ -104,7 +123,10 @@ class Intervention:
             if version != SCHEMA_VERSION or description["draw_class"] not in get_args(DrawClass):
                 raise UserError(f"{directory / SETTINGS}: format {version} is unknown; update fairbench")
             weights = load((directory / WEIGHTS).read_bytes()) if description["weights"] else {}
-            return cls(description["method"], description["draw_class"], weights, description["settings"])
+            embeddings = load((directory / EMBEDDINGS).read_bytes()) if description.get("embeddings") else {}
+            return cls(
+                description["method"], description["draw_class"], weights, description["settings"], embeddings
+            )
         except FileNotFoundError as error:
             raise UserError(f"{error.filename}: no such file; is {directory} an adapter directory?") from None
         except OSError as error:

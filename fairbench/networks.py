@@ -29,6 +29,8 @@ _RESERVED = {
     "pretrained_cfg_overlay",
     "scriptable",
 }
+# What would make open_clip fetch other people's weights.
+_FETCHING = ("hf_model_name", "timm_model_name", "timm_model_pretrained")
 
 Description = TypeVar("Description", bound=BaseModel)
 
@@ -72,8 +74,10 @@ def described(content: bytes | dict[str, Any], model: type[Description], where: 
         raise invalid(where, error, model.model_fields) from None
 
 
-def backbone(architecture: str, kwargs: dict[str, Any], where: str) -> "nn.Module":
-    """Build an untrained timm network that ends with pooled features; no weights are fetched.
+def backbone(architecture: str, kwargs: dict[str, Any], where: str, classes: int = 0) -> "nn.Module":
+    """Build an untrained timm network that ends with pooled features, or with ``classes`` logits.
+
+    No weights are fetched.
 
     Raises
     ------
@@ -88,7 +92,7 @@ def backbone(architecture: str, kwargs: dict[str, Any], where: str) -> "nn.Modul
     if refused:
         raise UserError(f"{where}: kwargs: take out {', '.join(refused)}; only sizes may be set here")
     try:
-        return timm.create_model(architecture, num_classes=0, in_chans=3, **kwargs)
+        return timm.create_model(architecture, num_classes=classes, in_chans=3, **kwargs)
     except Exception as error:  # timm raises whatever its layers happen to raise
         raise UserError(
             f"{where}: timm cannot build {architecture} with {kwargs}: {one_line(error)}"
@@ -101,7 +105,62 @@ def pooled_width(network: "nn.Module") -> int:
     return int(getattr(timm_network, "head_hidden_size", timm_network.num_features))
 
 
-def load_weights(network: "nn.Module", directory: Path) -> None:
+def clip(config: dict[str, Any], where: str) -> "nn.Module":
+    """Build an untrained open_clip CLIP from its configuration; no weights are fetched.
+
+    Raises
+    ------
+    UserError
+        A tower has no sizes, a keyword is refused, or open_clip cannot build it.
+    """
+    from open_clip.model import CLIP
+
+    for part in ("vision_cfg", "text_cfg"):
+        section = config.get(part)
+        if not isinstance(section, dict):
+            raise UserError(f"{where}: kwargs must hold {part} with the sizes of that tower")
+        refused = [key for key in _FETCHING if key in section]
+        if refused:
+            raise UserError(f"{where}: {part}: take out {', '.join(refused)}; only sizes may be set here")
+    try:
+        return CLIP(**config)
+    except Exception as error:  # open_clip raises whatever its layers happen to raise
+        raise UserError(f"{where}: open_clip cannot build {config}: {one_line(error)}") from error
+
+
+def download(repository: str, revision: str, patterns: list[str]) -> Path:
+    """Return the local copy of the matching files of a Hub repository at ``revision``.
+
+    Raises
+    ------
+    UserError
+        It is neither in the local cache nor to be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise UserError(
+            f"{repository}@{revision} is neither in the local cache nor to be had from the Hub: "
+            f"{one_line(error)}"
+        ) from error
+
+
+def weights_file(directory: Path, file: str = WEIGHTS) -> Path:
+    """Return the path of the weights in ``directory``; a ``UserError`` where they are missing or a pickle."""
+    path = directory / file
+    if not path.is_file():
+        pickles = sorted(other.name for other in directory.iterdir() if other.suffix in _PICKLES)
+        hint = (
+            f"; {pickles[0]} is a pickle, which is never read: convert it to safetensors" if pickles else ""
+        )
+        raise UserError(f"{directory}: has no {file}{hint}")
+    return path
+
+
+def load_weights(network: "nn.Module", directory: Path, file: str = WEIGHTS) -> None:
     """Fill ``network`` with the safetensors of ``directory``, in the precision of the network.
 
     Raises
@@ -112,13 +171,7 @@ def load_weights(network: "nn.Module", directory: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = directory / WEIGHTS
-    if not path.is_file():
-        pickles = sorted(other.name for other in directory.iterdir() if other.suffix in _PICKLES)
-        hint = (
-            f"; {pickles[0]} is a pickle, which is never read: convert it to safetensors" if pickles else ""
-        )
-        raise UserError(f"{directory}: has no {WEIGHTS}{hint}")
+    path = weights_file(directory, file)
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:

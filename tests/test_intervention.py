@@ -18,7 +18,7 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 def test_without_weights_there_is_only_the_description(tmp_path):
     Intervention("some", "drawn").save(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["intervention.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"intervention.json", "README.md"}
     assert Intervention.load(tmp_path) == Intervention("some", "drawn")
 
 
@@ -37,3 +37,11 @@ def test_broken_weights_are_one_line(tmp_path):
     (tmp_path / "pytorch_lora_weights.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match="not an adapter"):
         Intervention.load(tmp_path)
+
+
+def test_soft_tokens_have_a_file_of_their_own(tmp_path):
+    saved = Intervention("some", "emergent", embeddings={"<x>": torch.rand(2, 3)})
+    saved.save(tmp_path)
+    loaded = Intervention.load(tmp_path)
+    assert loaded.tensors == {} and torch.equal(loaded.embeddings["<x>"], saved.embeddings["<x>"])
+    assert {path.name for path in tmp_path.iterdir()} >= {"learned_embeds.safetensors", "README.md"}

@@ -26,8 +26,8 @@ SCHEDULERS = {
 }
 
 
-def tiny_tokenizer() -> CLIPTokenizer:
-    """Byte-level BPE that knows all bytes and three whole words; at most 16 tokens."""
+def tiny_tokenizer(length: int = 16) -> CLIPTokenizer:
+    """Byte-level BPE that knows all bytes and three whole words; at most ``length`` tokens."""
     letters = sorted(ByteLevel.alphabet())
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, MERGES), START, END]
     return CLIPTokenizer(
@@ -37,13 +37,13 @@ def tiny_tokenizer() -> CLIPTokenizer:
         bos_token=START,
         eos_token=END,
         pad_token=END,
-        model_max_length=16,
+        model_max_length=length,
     )
 
 
-def tiny_pipeline(scheduler: str = "ddim", seed: int = 0) -> StableDiffusionPipeline:
+def tiny_pipeline(scheduler: str = "ddim", seed: int = 0, length: int = 16) -> StableDiffusionPipeline:
     """64 x 64 pictures from 4 x 8 x 8 latents, 0.2 million random parameters, the same for the same seed."""
-    tokenizer = tiny_tokenizer()
+    tokenizer = tiny_tokenizer(length)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         text_encoder = CLIPTextModel(
@@ -53,7 +53,7 @@ def tiny_pipeline(scheduler: str = "ddim", seed: int = 0) -> StableDiffusionPipe
                 intermediate_size=32,
                 num_hidden_layers=2,
                 num_attention_heads=2,
-                max_position_embeddings=16,
+                max_position_embeddings=length,
                 bos_token_id=tokenizer.bos_token_id,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,

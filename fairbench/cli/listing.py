@@ -16,14 +16,21 @@ class Kind(StrEnum):
     models = "models"
     suites = "suites"
     judges = "judges"
+    presets = "presets"
 
 
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the methods, models, suites or judges that a run can name."""
-    rows = {"methods": _methods, "models": _models, "suites": _suites, "judges": _judges}[kind]()
+    """List the methods, models, suites, judges or presets that a run can name."""
+    rows = {
+        "methods": _methods,
+        "models": _models,
+        "suites": _suites,
+        "judges": _judges,
+        "presets": _presets,
+    }[kind]()
     if as_json:
         print_json(rows)
     elif rows:
@@ -61,7 +68,10 @@ def _suites() -> list[dict[str, Any]]:
     suites = [load_suite(name) for name in list_suites()]
     return [
         {"name": suite.name, "version": suite.version}
-        | {split: len(suite.prompts(split)) for split in ("train", "validation", "test")}
+        | {
+            split: len(suite.prompts(split)) if split in suite.splits else 0
+            for split in ("train", "validation", "test")
+        }
         for suite in suites
     ]
 
@@ -70,3 +80,9 @@ def _judges() -> list[dict[str, Any]]:
     from fairbench.judges import list_judges
 
     return [{"name": name} for name in list_judges()]
+
+
+def _presets() -> list[dict[str, Any]]:
+    from fairbench.presets import list_presets, load_preset
+
+    return [{"name": name, "summary": load_preset(name).summary} for name in list_presets()]

@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from fairbench.cli import evaluate, listing, run, score, show
+from fairbench.cli import (
+    check,
+    compare,
+    contract,
+    diagnose,
+    evaluate,
+    export,
+    judges,
+    listing,
+    plan,
+    run,
+    score,
+    show,
+    validate,
+)
 from fairbench.errors import UserError
 
 INTERRUPTED = 130
@@ -20,8 +34,16 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("evaluate")(evaluate.evaluate)
 app.command("score")(score.score)
+app.command("compare")(compare.compare)
+app.command("check")(check.check)
+app.command("plan")(plan.plan)
+app.command("test")(contract.test)
+app.command("validate")(validate.validate)
+app.command("export")(export.export)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
+app.add_typer(judges.app, name="judges")
+app.add_typer(diagnose.app, name="diagnose")
 
 
 def _version(wanted: bool) -> None:

@@ -1,5 +1,6 @@
 """``fairbench run``: debias a model, measure it before and after, and show both."""
 
+import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 def run(
     method: Annotated[
-        str | None,
-        typer.Option(help=r"Method, with options: biased_dft\[rank=8].", show_default="biased_dft"),
+        list[str] | None,
+        typer.Option(
+            help=r"Method, with options: biased_dft\[rank=8]; may be repeated.", show_default="biased_dft"
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -48,6 +51,26 @@ def run(
     test_prompts: Annotated[
         int | None, typer.Option(help="Use only the first test prompts.", show_default="all")
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            help="What learns: text_encoder, unet, text_encoder+unet or prefix.", show_default="the method's"
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="adamw, adamw8bit, adafactor or sgd.", show_default="the method's"),
+    ] = None,
+    lr_schedule: Annotated[
+        str | None, typer.Option(help="constant, cosine or linear.", show_default="the method's")
+    ] = None,
+    grad_clip: Annotated[
+        float | None, typer.Option(help="Largest gradient norm let through.", show_default="the method's")
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="U-Net rows in a pass with gradient, or auto.", show_default="the method's"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Base seed of all noise.", show_default="0")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
     guidance: Annotated[
@@ -66,13 +89,24 @@ def run(
     training_features: Annotated[
         list[str] | None, typer.Option(help="Training features; may be repeated.", show_default="the model's")
     ] = None,
+    stop_on: Annotated[
+        list[str] | None,
+        typer.Option(help="End the finetuning on this warning; may be repeated.", show_default="none"),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Settings of an experiment, see fairbench list presets; options here win."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options here win.")] = None,
+    matrix: Annotated[
+        Path | None, typer.Option(help="YAML file of methods, attributes and seeds: many runs.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the run; default below ./runs.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Replace the run in the directory, or go on with it.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
-) -> None:
+) -> int | None:
     """Debias a model, measure it before and after on prompts it never saw, and show both."""
     overrides: dict[str, Any] = {
         "suite": suite,
@@ -89,8 +123,26 @@ def run(
         "training_judge": training_judge,
         "features": features or None,
         "training_features": training_features or None,
+        "stop_on": stop_on or None,
     }
-    settings = _settings(config, overrides | _named("method", method) | _named("model", model))
+    overrides |= _named("model", model)
+    training = {
+        "tune": tune,
+        "optimizer": optimizer,
+        "lr_schedule": lr_schedule,
+        "clip": grad_clip,
+        "rows": int(rows) if rows and rows.isdigit() else rows,
+    }
+    if matrix or len(method or ()) > 1:
+        from fairbench.cli.matrix import run_matrix
+
+        if preset is not None:
+            raise UserError("a preset is one run: give --preset or several runs, not both")
+        return run_matrix(
+            matrix, method, config, overrides, training, out, fresh=fresh, as_json=as_json, draw=draw_pictures
+        )
+    overrides |= _named("method", method[0] if method else None)
+    settings = _settings(config, preset, overrides, training)
 
     from fairbench.cli.output import print_json
     from fairbench.cli.progress import live_progress
@@ -98,22 +150,46 @@ def run(
     from fairbench.runs.runner import run as run_to_the_end
 
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
-    place = RunDirectory(out or default_directory(settings))
+    named = Path("runs") / f"{preset}-s{settings.seed}" if preset else default_directory(settings)
+    place = RunDirectory(out or named)
     done_before = place.finished
     with live_progress(quiet=as_json) as progress:
-        metrics = run_to_the_end(settings, place.path, fresh=fresh, progress=progress, draw=draw_pictures)
+        metrics = run_to_the_end(
+            settings, place.path, fresh=fresh, progress=progress, draw=draw_pictures, warn=_warn
+        )
     if as_json:
         print_json(metrics)
     else:
         print_result(metrics, place.path, done_before and not fresh)
+    return None
 
 
-def _settings(config: Path | None, overrides: dict[str, Any]) -> "RunConfig":
+def _settings(
+    config: Path | None, preset: str | None, overrides: dict[str, Any], method_options: dict[str, Any]
+) -> "RunConfig":
+    """Read file or preset and put the command line above it; ``method_options`` join those of the method."""
     from fairbench.config import load_config, make_config
 
+    if config is not None and preset is not None:
+        raise UserError("give --preset or --config, not both")
     if config is not None:
-        return load_config(config, overrides)
-    return make_config({key: value for key, value in overrides.items() if value is not None})
+        settings = load_config(config, overrides)
+    else:
+        given = {key: value for key, value in overrides.items() if value is not None}
+        base = {} if preset is None else _preset(preset, given.get("model"))
+        settings = make_config(base | given, f"preset {preset}" if preset else "settings")
+    options = {key: value for key, value in method_options.items() if value is not None}
+    if not options:
+        return settings
+    return make_config(settings.model_dump() | {"method_options": settings.method_options | options})
+
+
+def _preset(name: str, model: str | None) -> dict[str, Any]:
+    """Return the settings of the preset that fits the model named beside it."""
+    from fairbench.presets import preset_for
+    from fairbench.runs.instruments import of_the_family
+
+    return preset_for(name, model, model is not None and of_the_family(model)).settings
 
 
 def _named(key: str, text: str | None) -> dict[str, Any]:
@@ -124,6 +200,10 @@ def _named(key: str, text: str | None) -> dict[str, Any]:
 
     name, options = spec(text)
     return {key: name, f"{key}_options": options}
+
+
+def _warn(message: str) -> None:
+    print(f"fairbench: warning: {message}", file=sys.stderr)
 
 
 def draw_pictures(

@@ -1,4 +1,4 @@
-"""``fairbench show``: one method, model, suite or judge in full."""
+"""``fairbench show``: one method, model, suite, judge or preset in full."""
 
 import inspect
 from types import NoneType, UnionType
@@ -8,13 +8,14 @@ import typer
 
 from fairbench.cli.output import print_json, print_table
 from fairbench.errors import unknown
+from fairbench.storage import read_yaml
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A method, model, suite or judge.")],
+    name: Annotated[str, typer.Argument(help="A method, model, suite, judge or preset.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show a method with its options and their defaults, or a model, suite or judge."""
+    """Show a method with its options and their defaults, or a model, suite, judge or preset."""
     shown = _find(name)
     if as_json:
         print_json(shown)
@@ -24,13 +25,16 @@ def show(
             print_table(("option", "default", "type", "meaning"), [list(option.values()) for option in value])
         elif key == "description":
             print(f"\n{value}\n")
-        else:
+        elif key == "file":
+            print(f"\n{value}", end="")
+        elif key != "settings":
             print(f"{key}: {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}")
 
 
 def _find(name: str) -> dict[str, Any]:
     from fairbench.judges import list_judges
     from fairbench.models.loading import list_models
+    from fairbench.presets import list_presets
     from fairbench.runs.registry import list_methods
     from fairbench.suites import list_suites
 
@@ -39,13 +43,16 @@ def _find(name: str) -> dict[str, Any]:
         (list_models(), _model),
         (list_suites(), _suite),
         (list_judges(), _judge),
+        (list_presets(), _preset),
     )
     for names, describe in kinds:
         if name in names:
             return describe(name)
     if name.endswith((".yaml", ".yml")):
-        return _suite(name)
-    raise unknown("method, model, suite or judge", name, [known for names, _ in kinds for known in names])
+        return _judge(name) if "networks" in read_yaml(name) else _suite(name)
+    raise unknown(
+        "method, model, suite, judge or preset", name, [known for names, _ in kinds for known in names]
+    )
 
 
 def _method(name: str) -> dict[str, Any]:
@@ -93,7 +100,13 @@ def _judge(name: str) -> dict[str, Any]:
     from fairbench.judges import load_judge
 
     judge = load_judge(name)
-    return {"kind": "judge", "name": judge.name, "sha256": judge.sha256, "attributes": judge.attributes}
+    return {
+        "kind": "judge",
+        "name": judge.name,
+        "sha256": judge.sha256,
+        "attributes": judge.attributes,
+        "confusion": judge.confusion,
+    }
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -102,3 +115,10 @@ def _model(name: str) -> dict[str, Any]:
     model = load_model(name)
     defaults = model.defaults.model_dump() if hasattr(model, "defaults") else {}
     return {"kind": "model", "name": name, **defaults, "description": inspect.getdoc(type(model)) or ""}
+
+
+def _preset(name: str) -> dict[str, Any]:
+    from fairbench.presets import load_preset
+
+    preset = load_preset(name)
+    return {"kind": "preset", "name": name, "settings": preset.settings, "file": preset.text}

@@ -1,4 +1,4 @@
-"""Direct finetuning of a diffusion sampler: gains, chunked gradient, adapters, preservation, update loop."""
+"""Direct finetuning of a diffusion sampler: rules, gradients, what is trained and minimised, the loop."""
 
 from fairbench.finetuning.gains import direct_path_gains
 

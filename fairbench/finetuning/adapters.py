@@ -1,4 +1,4 @@
-"""Low-rank adapters on the text encoder, their running average, and the file format that diffusers reads.
+"""What is trained: low-rank adapters on text encoder and U-Net, or soft tokens in front of the prompt.
 
 They go in for training and come out again, leaving the model as it was.
 """
@@ -6,60 +6,154 @@ They go in for training and come out again, leaving the model as it was.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, TrainableTokensConfig, get_peft_model, get_peft_model_state_dict
+
+from fairbench.models.hooks import Hooks
+from fairbench.models.soft_tokens import in_front, soft_tokens
 
 if TYPE_CHECKING:
     from fairbench.models.text_to_image import TextToImage
 
-TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+TARGETS = {
+    "text_encoder": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
+    "unet": ["to_q", "to_k", "to_v", "to_out.0"],
+}
+"""The layers that arXiv 2311.07604 tunes."""
+TOKEN = "<fairbench>"  # noqa: S105 not a password
+SOFT_TOKENS = 5
 
 
-class TextEncoderLora:
-    """A trainable low-rank adapter in every attention and feed-forward layer of a text encoder."""
+@dataclass(frozen=True)
+class Adapter:
+    """What is being trained inside a model.
 
-    def __init__(self, wrapped: Any) -> None:
-        self._wrapped = wrapped
-        self.parameters: dict[str, torch.nn.Parameter] = {
-            name: parameter for name, parameter in wrapped.named_parameters() if parameter.requires_grad
-        }
+    Attributes
+    ----------
+    parameters
+        Name to parameter, float32.
+    hooks
+        What generation needs besides the weights.
+    wrapped
+        Component to its peft model.
+    """
 
-    def off(self) -> AbstractContextManager[None]:
-        """Return a context in which the text encoder is the original one."""
-        return self._wrapped.disable_adapter()
+    parameters: dict[str, torch.nn.Parameter]
+    hooks: Hooks
+    wrapped: dict[str, Any]
 
-    def exported(self, values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Name ``values``, one per parameter, as ``StableDiffusionPipeline.load_lora_weights`` reads them."""
-        layers = get_peft_model_state_dict(self._wrapped, state_dict=dict(values))
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Make the model the original one for as long as the context lasts (without ``hooks``, too)."""
+        with ExitStack() as stack:
+            for network in self.wrapped.values():
+                stack.enter_context(network.disable_adapter())
+            yield
+
+    def exported(self, values: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+        """Name ``values``, one per parameter, as diffusers reads them.
+
+        ``tensors`` for ``load_lora_weights``, ``embeddings`` for ``load_textual_inversion``.
+        """
+        values = {name: value.detach().cpu().contiguous() for name, value in values.items()}
+        if TOKEN in values:
+            return {"embeddings": values}
         return {
-            # "text_model" is a level that transformers 4 has and 5 has not; diffusers reads it for both
-            f"text_encoder.text_model.{name.removeprefix('base_model.model.').removeprefix('text_model.')}": (
-                value.detach().cpu().contiguous()
-            )
-            for name, value in layers.items()
+            "tensors": {
+                f"{_diffusers_prefix(component)}{_bare(name)}": value
+                for component, network in self.wrapped.items()
+                for name, value in get_peft_model_state_dict(
+                    network, state_dict=_under(component, values)
+                ).items()
+            }
         }
+
+
+def adapter(model: TextToImage, tune: str, rank: int | None, seed: int) -> AbstractContextManager[Adapter]:
+    """Put what ``tune`` names into the model for training; everything else is frozen.
+
+    ``text_encoder``, ``unet`` or ``text_encoder+unet``: see `lora`; ``prefix``: see `prefix`.
+    """
+    if tune == "prefix" or rank is None:
+        return prefix(model, seed)
+    return lora(model, tune.split("+"), rank, seed)
 
 
 @contextmanager
-def text_encoder_lora(model: TextToImage, rank: int, seed: int) -> Iterator[TextEncoderLora]:
-    r"""Put a LoRA of the given rank into the text encoder for training; everything else is frozen.
+def lora(model: TextToImage, components: list[str], rank: int, seed: int) -> Iterator[Adapter]:
+    r"""Put a LoRA of the given rank into attention (and the text encoder's feed-forward) layers.
 
     .. math:: W x \to W x + U D x, \qquad D \sim N(0, 1/r^2),\ U = 0
 
     so that training begins at the original model. The scale is 1. On leaving, the adapter is taken out
     and the model is as before. Source: arXiv 2311.07604 tunes the same layers.
     """
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS, init_lora_weights="gaussian")
-    with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
-        torch.manual_seed(seed)
-        wrapped = get_peft_model(model.pipeline.text_encoder, config)
+    wrapped = {}
+    with ExitStack() as stack:
+        with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
+            torch.manual_seed(seed)
+            for component in components:
+                config = LoraConfig(
+                    r=rank, lora_alpha=rank, target_modules=TARGETS[component], init_lora_weights="gaussian"
+                )
+                wrapped[component] = stack.enter_context(_wrapped(getattr(model.pipeline, component), config))
+        parameters = {
+            f"{component}/{name}": parameter
+            for component, network in wrapped.items()
+            for name, parameter in network.named_parameters()
+            if parameter.requires_grad
+        }
+        yield Adapter(parameters, Hooks(), wrapped)
+
+
+@contextmanager
+def prefix(model: TextToImage, seed: int, count: int = SOFT_TOKENS) -> Iterator[Adapter]:
+    """Train ``count`` soft tokens in front of every prompt, but not of the unconditional one.
+
+    They start as random rows of the vocabulary. On leaving, tokenizer and text encoder are as before.
+    Source: arXiv 2311.07604 trains five.
+    """
+    table = model.pipeline.text_encoder.get_input_embeddings().weight
+    known = len(model.pipeline.tokenizer)
+    chosen = torch.randperm(known, generator=torch.Generator().manual_seed(seed))[:count]
+    config = TrainableTokensConfig(
+        token_indices=list(range(known, known + count)), target_modules=["token_embedding"]
+    )
+    rows = table[chosen.to(table.device)]
+    with soft_tokens(model, {TOKEN: rows}), _wrapped(model.pipeline.text_encoder, config) as network:
+        (parameter,) = (p for p in network.parameters() if p.requires_grad)
+        parameter.data = parameter.data.float()
+        yield Adapter({TOKEN: parameter}, Hooks(rewrite=in_front(TOKEN)), {"text_encoder": network})
+
+
+@contextmanager
+def _wrapped(network: torch.nn.Module, config: Any) -> Iterator[Any]:
+    attributes = set(vars(network))
+    wrapped = get_peft_model(network, config)  # type: ignore[arg-type]
     try:
-        yield TextEncoderLora(wrapped)
+        yield wrapped
     finally:
         wrapped.unload()
+        for attribute in set(vars(network)) - attributes:
+            delattr(network, attribute)
+
+
+def _under(component: str, values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    start = f"{component}/"
+    return {name.removeprefix(start): value for name, value in values.items() if name.startswith(start)}
+
+
+def _diffusers_prefix(component: str) -> str:
+    # "text_model" is a level that transformers 4 has and 5 has not; diffusers reads it for both
+    return "text_encoder.text_model." if component == "text_encoder" else f"{component}."
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("base_model.model.").removeprefix("text_model.")
 
 
 class RunningAverage:

@@ -5,7 +5,7 @@ So an interrupted training goes on with the very images that would have come nex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,13 +18,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """The N images of one update, prompt after prompt, and a generator for whatever else is drawn in it."""
+    """The images of one update, prompt after prompt, or one process's share of them.
+
+    ``total`` counts the images of the whole update, which its loss is a mean over. ``generator`` is for what
+    the update draws as a whole, the same in every process.
+    """
 
     update: int
     texts: list[str]
     seeds: list[int]
     images_per_prompt: int
     generator: torch.Generator
+    total: int
+
+    def share(self, index: int, count: int) -> Batch:
+        """Return the images of every ``count``-th prompt, from number ``index``."""
+        rows = [row for row in range(len(self.seeds)) if row // self.images_per_prompt % count == index]
+        return replace(self, texts=[self.texts[i] for i in rows], seeds=[self.seeds[i] for i in rows])
 
 
 class Batches:
@@ -53,7 +63,7 @@ class Batches:
             for index in torch.randperm(self._bank, generator=generator)[: self._images].tolist():
                 texts.append(prompt.text)
                 seeds.append(image_seed(*where, index, self._context.seed))
-        return Batch(update, texts, seeds, self._images, generator)
+        return Batch(update, texts, seeds, self._images, generator, len(seeds))
 
     def _generator(self, purpose: str, number: int) -> torch.Generator:
         return torch.Generator().manual_seed(

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import torch
 
 from fairbench.errors import UserError
 from fairbench.finetuning.adapters import RunningAverage
-from fairbench.storage import atomic_write_tensors, sha256_of
+from fairbench.finetuning.optimisers import make_optimiser, rate_factor
+from fairbench.finetuning.processes import Processes
+from fairbench.storage import atomic_write_tensors
 
 STATE = "training.safetensors"
 SAVE_EVERY = 20
@@ -36,8 +38,20 @@ class Progress:
     nonfinite_in_a_row: int = 0
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How a gradient becomes a step: optimiser, rate and its schedule, clipping, running average."""
+
+    learning_rate: float
+    ema_decay: float
+    clip: float | None = None
+    optimizer: str = "adamw"
+    lr_schedule: str = "constant"
+    warmup: int = 0
+
+
 class Training:
-    """AdamW on named parameters, with a running average of them, that can stop and go on at any update.
+    """Named parameters, an optimiser and a running average of them, that can stop and go on at any update.
 
     Parameters
     ----------
@@ -47,10 +61,9 @@ class Training:
         Where the state is kept.
     settings : mapping
         All that the training depends on; a state of other settings is refused.
-    learning_rate, ema_decay : float
-        Of AdamW, and of `RunningAverage`.
-    clip : float
-        The largest norm of the whole gradient that is let through unscaled.
+    pace : Pace
+    processes : Processes
+        Gradients are added up over them; the first one keeps the state and the log.
     """
 
     def __init__(
@@ -58,70 +71,92 @@ class Training:
         parameters: Mapping[str, torch.nn.Parameter],
         directory: Path,
         settings: Mapping[str, Any],
-        *,
-        learning_rate: float,
-        ema_decay: float,
-        clip: float,
+        pace: Pace,
+        processes: Processes | None = None,
     ) -> None:
-        self.average = RunningAverage(parameters, ema_decay)
+        self.average = RunningAverage(parameters, pace.ema_decay)
         self.progress = Progress()
-        self._parameters, self._clip = dict(parameters), clip
-        self._identity = sha256_of(json.dumps(settings, sort_keys=True).encode())
-        self._optimiser = torch.optim.AdamW(self._parameters.values(), lr=learning_rate)
+        self._parameters, self._pace = dict(parameters), pace
+        self._settings = json.loads(json.dumps(settings))
+        self._optimiser = make_optimiser(pace.optimizer, self._parameters.values(), pace.learning_rate)
+        self._processes = processes or Processes()
         self._path = directory / STATE
         if self._path.exists():
             self._load()
+        self._processes.wait()  # until all have read the state that the first is going to replace
 
     def run(
         self,
         updates: int,
         accumulate: Callable[[int], Log],
-        log: Callable[[Log], None],
+        log: Callable[[Log], bool | None],
         on_save: Callable[[], None] = lambda: None,
     ) -> dict[str, torch.Tensor]:
         """Do what is left of ``updates`` and return the averaged parameters.
 
         ``accumulate(update)`` leaves gradients in ``.grad`` and returns what is to be logged; it may give up
-        with a ``FloatingPointError``. An update whose gradient is not finite is skipped and counted. After an
-        interruption the updates since the last save, at most twenty, are done and logged once more.
+        with a ``FloatingPointError``. An update whose gradient is not finite is skipped and counted. A log
+        that returns True ends the training there. After an interruption the updates since the last save, at
+        most twenty, are done and logged once more.
 
         Raises
         ------
         UserError
             After ten updates in a row whose gradient was not finite, or if the state cannot be written.
         """
-        while self.progress.update < updates:
-            log(self._update(accumulate))
-            if self.progress.update % SAVE_EVERY == 0 or self.progress.update == updates:
+        stop = False
+        while self.progress.update < updates and not stop:
+            row = self._update(accumulate, updates)
+            first = self._processes.first
+            stop = self._processes.any(first and log(row) is True)
+            if first and (stop or self.progress.update % SAVE_EVERY == 0 or self.progress.update == updates):
                 on_save()
                 self._save()
         return self.average.values
 
-    def _update(self, accumulate: Callable[[int], Log]) -> Log:
-        began = time.perf_counter()
-        self._optimiser.zero_grad()
-        try:
-            row = accumulate(self.progress.update)
-            norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._clip).item()
-        except FloatingPointError:
-            row, norm = {}, math.nan
+    def _update(self, accumulate: Callable[[int], Log], updates: int) -> Log:
+        began, pace = time.perf_counter(), self._pace
+        rate = pace.learning_rate * rate_factor(pace.lr_schedule, self.progress.update, updates, pace.warmup)
+        row, norm = self._gradient(accumulate)
         self.progress.update += 1
         if math.isfinite(norm):
+            for group in self._optimiser.param_groups:
+                group["lr"] = rate
             self._optimiser.step()
             self.average.update(self._parameters, self.progress.update)
         self._count(norm)
         return {
             "update": self.progress.update,
             **row,
+            "learning_rate": rate,
             "gradient_norm": norm,
             "clipped": self.progress.clipped,
             "nonfinite": self.progress.nonfinite,
             "seconds": time.perf_counter() - began,
         }
 
+    def _gradient(self, accumulate: Callable[[int], Log]) -> tuple[Log, float]:
+        """Gather the gradient of all processes in ``.grad``; return what is to be logged, and its norm.
+
+        Every process sees the same norm, so that all take the step or none does.
+        """
+        parameters = self._parameters.values()
+        self._optimiser.zero_grad()
+        try:
+            row = accumulate(self.progress.update)
+            spoilt = 0.0
+        except FloatingPointError:
+            row, spoilt = {}, math.nan
+        for parameter in parameters:
+            if parameter.grad is None or math.isnan(spoilt):
+                parameter.grad = torch.full_like(parameter, spoilt)
+        self._processes.add_up(parameter.grad for parameter in parameters if parameter.grad is not None)
+        most = math.inf if self._pace.clip is None else self._pace.clip
+        return row, torch.nn.utils.clip_grad_norm_(parameters, most).item()
+
     def _count(self, norm: float) -> None:
         finite = math.isfinite(norm)
-        self.progress.clipped += finite and norm > self._clip
+        self.progress.clipped += finite and self._pace.clip is not None and norm > self._pace.clip
         self.progress.nonfinite += not finite
         self.progress.nonfinite_in_a_row = 0 if finite else self.progress.nonfinite_in_a_row + 1
         if self.progress.nonfinite_in_a_row >= TOLERATED_IN_A_ROW:
@@ -132,35 +167,76 @@ class Training:
 
     def _save(self) -> None:
         tensors: dict[str, torch.Tensor] = {}
+        numbers: dict[str, dict[str, Any]] = {}
         for name, parameter in self._parameters.items():
             tensors[f"parameter/{name}"] = parameter
             tensors[f"average/{name}"] = self.average.values[name]
             for moment, value in self._optimiser.state[parameter].items():
-                tensors[f"adam/{moment}/{name}"] = value
-        header = {"identity": self._identity, "progress": json.dumps(asdict(self.progress))}
+                if isinstance(value, torch.Tensor):
+                    tensors[f"moment/{moment}/{name}"] = value
+                else:
+                    numbers.setdefault(name, {})[moment] = value
+        header = {
+            "settings": json.dumps(self._settings),
+            "progress": json.dumps(asdict(self.progress)),
+            "numbers": json.dumps(numbers),
+        }
         atomic_write_tensors(self._path, tensors, header)
 
     @torch.no_grad()
     def _load(self) -> None:
+        stored = _Stored.read(self._path)
+        if differing := differences(stored.settings, self._settings):
+            raise UserError(
+                f"{self._path}: a training with other settings ({differing}): "
+                "use another directory or start afresh"
+            )
+        self.progress = Progress(**stored.progress)
+        state = self._optimiser.state_dict()
+        for index, (name, parameter) in enumerate(self._parameters.items()):
+            parameter.copy_(stored.tensors[f"parameter/{name}"])
+            self.average.values[name].copy_(stored.tensors[f"average/{name}"])
+            moments = stored.moments(name)
+            if moments:
+                state["state"][index] = moments
+        self._optimiser.load_state_dict(state)
+
+
+def differences(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """Name the settings that differ, with both values; empty where none does."""
+    return ", ".join(
+        f"{key} is {stored.get(key)} there and {ours.get(key)} here"
+        for key in sorted({*stored, *ours})
+        if stored.get(key) != ours.get(key)
+    )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What `Training` has written."""
+
+    tensors: dict[str, torch.Tensor]
+    settings: dict[str, Any]
+    progress: dict[str, int]
+    numbers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> _Stored:
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(self._path, "pt") as file:
-                header = file.metadata()
+            with safe_open(path, "pt") as file:
+                header = {key: json.loads(value) for key, value in file.metadata().items()}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a mapping
-        except SafetensorError as error:
-            raise UserError(f"{self._path}: broken ({error}); remove it to start afresh") from None
-        if header["identity"] != self._identity:
-            raise UserError(
-                f"{self._path}: a training with other settings; use another directory or start afresh"
-            )
-        self.progress = Progress(**json.loads(header["progress"]))
-        for name, parameter in self._parameters.items():
-            parameter.copy_(tensors[f"parameter/{name}"])
-            self.average.values[name].copy_(tensors[f"average/{name}"])
-        state = self._optimiser.state_dict()
-        for index, name in enumerate(self._parameters):
-            moments = {key: tensors.get(f"adam/{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if None not in moments.values():
-                state["state"][index] = moments
-        self._optimiser.load_state_dict(state)
+                return cls(tensors, **header)
+        except (SafetensorError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: broken ({error}); remove it to start afresh") from None
+
+    def moments(self, name: str) -> dict[str, Any]:
+        """Return what the optimiser remembers of one parameter; nothing before its first step."""
+        found = {
+            key.split("/")[1]: value
+            for key, value in self.tensors.items()
+            if key.startswith("moment/") and key.split("/", 2)[2] == name
+        }
+        return found | self.numbers.get(name, {})

@@ -6,14 +6,13 @@ A sampler is an affine map of its noise predictions; unit impulses read its coef
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from fairbench.errors import UserError, unknown
-
-Mode = Literal["standardised", "raw", "official"]
+from fairbench.finetuning.settings import Mode
 
 
 class _NoSamplerNoise(TorchFunctionMode):
@@ -60,12 +59,23 @@ def path_gains(scheduler: Any, num_inference_steps: int) -> tuple[torch.Tensor, 
     Entry (j, i) of the second tensor, S x S in float64, is :math:`\partial z^{(j+1)} / \partial \epsilon_i`
     along the sampler alone; it is zero for :math:`i > j` and its last row is `direct_path_gains`.
 
+    Raises like `direct_path_gains`.
+    """
+    timesteps, gains, _ = probed(scheduler, num_inference_steps)
+    return timesteps, gains
+
+
+def probed(scheduler: Any, num_inference_steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what `path_gains` does, and by what each step multiplies its latents for the U-Net, shape (S,).
+
     The scheduler is run once from :math:`z_T = 0` on a batch of S rows; row i sees a unit noise
     prediction at step i and zero elsewhere. Clipping and thresholding of the predicted image are
     switched off: the gains are those of the affine part.
     """
     if num_inference_steps < 1:
         raise UserError(f"the number of denoising steps must be at least 1, not {num_inference_steps}")
+    if num_inference_steps > (most := scheduler.config.num_train_timesteps):
+        raise UserError(f"the number of denoising steps must be at most {most}, not {num_inference_steps}")
     predicts = scheduler.config.get("prediction_type", "something else")
     if predicts != "epsilon":
         raise UserError(
@@ -77,13 +87,14 @@ def path_gains(scheduler: Any, num_inference_steps: int) -> tuple[torch.Tensor, 
     probe.set_timesteps(num_inference_steps)
     count = len(probe.timesteps)
     impulses = torch.eye(count, dtype=torch.float64).reshape(count, count, 1, 1, 1)
-    latents, after = torch.zeros_like(impulses[0]), []
+    latents, one = torch.zeros_like(impulses[0]), torch.ones((), dtype=torch.float64)
+    after, scales = [], []
     with torch.no_grad(), _NoSamplerNoise():
         for impulse, timestep in zip(impulses, probe.timesteps, strict=True):
-            probe.scale_model_input(latents, timestep)  # some samplers insist on seeing their input
+            scales.append(torch.as_tensor(probe.scale_model_input(one, timestep)))
             latents = probe.step(impulse, timestep, latents, return_dict=False)[0]
             after.append(latents.flatten().double())
-    return probe.timesteps.clone(), torch.stack(after)
+    return probe.timesteps.clone(), torch.stack(after), torch.stack(scales).double()
 
 
 def step_weights(timesteps: torch.Tensor, gains: torch.Tensor, mode: str, scheduler: Any) -> torch.Tensor:

@@ -7,11 +7,35 @@ from __future__ import annotations
 
 import torch
 
+from fairbench.finetuning.rules import GradientRule
 from fairbench.models.hooks import Conditioning
 from fairbench.models.text_to_image import TextToImage, Trajectory
 
 PIXELS_PER_CHUNK = 6144
 """Latent pixels that enter the U-Net at once: 96 rows of 8 x 8, or 4 of 64 x 64."""
+
+
+def rule_gradient(
+    rule: GradientRule,
+    model: TextToImage,
+    trajectory: Trajectory,
+    conditioning: Conditioning,
+    cotangent: torch.Tensor,
+    gains: torch.Tensor,
+    *,
+    guidance: float,
+    chunk: int | None = None,
+) -> torch.Tensor:
+    """Accumulate the gradient that ``rule`` describes, by the cheapest way that is right for it.
+
+    Without attached inputs that is `adjusted_gradient`, else `exact_gradient`; both return the same.
+    """
+    sizes = {"guidance": guidance, "chunk": chunk}
+    if not rule.attached.any():
+        return adjusted_gradient(model, trajectory, conditioning, cotangent, rule.weights, **sizes)
+    return exact_gradient(
+        model, trajectory, conditioning, cotangent, gains, rule.weights, rule.attached, **sizes
+    )
 
 
 def adjusted_gradient(
@@ -23,7 +47,7 @@ def adjusted_gradient(
     *,
     guidance: float,
     chunk: int | None = None,
-) -> None:
+) -> torch.Tensor:
     r"""Accumulate the adjusted gradient into everything that the conditioning and the U-Net were made from.
 
     .. math:: \frac{dL}{d\theta} = \sum_i w_i \left(\frac{\partial\epsilon_i}{\partial\theta}\right)^{\!T} g,
@@ -48,25 +72,34 @@ def adjusted_gradient(
     chunk : int, optional
         Rows per U-Net pass.
 
+    Returns
+    -------
+    Tensor, shape (S,)
+        Root of the sum of squares of what each step adds to the gradients of the N prompt embeddings.
+
     Notes
     -----
     Source: arXiv 2311.07604, adjusted direct finetuning; the sum is rearranged here, not changed.
     """
     latents, leaf = _kept(trajectory), _leaf(conditioning)
     weights = weights.to(cotangent)
+    squares = torch.zeros_like(weights)
     every = torch.arange(len(cotangent), device=cotangent.device)
     rows = torch.cartesian_prod(weights.nonzero().flatten(), every)
-    for part in rows.split(chunk or _chunk_rows(cotangent)):
+    for part in rows.split(chunk or chunk_rows(cotangent)):
         steps, images = part.T
+        embeddings = _rows(leaf, images)
         prediction = model.predict_noise(
             torch.stack([latents[step][image] for step, image in part.tolist()]),
             trajectory.timesteps.to(steps.device)[steps],
-            Conditioning(leaf.conditional[images], leaf.unconditional[images]),
+            embeddings,
             guidance,
             scale=trajectory.scales.to(steps.device)[steps],
         )
         prediction.backward(weights[steps].reshape(-1, 1, 1, 1) * cotangent[images])
+        squares.index_add_(0, steps, _squares(embeddings))
     _into_text_encoder(conditioning, leaf)
+    return squares.sqrt()
 
 
 def exact_gradient(
@@ -75,47 +108,57 @@ def exact_gradient(
     conditioning: Conditioning,
     cotangent: torch.Tensor,
     gains: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    attached: torch.Tensor | None = None,
     *,
     guidance: float,
-) -> None:
-    r"""Accumulate the exact gradient of the whole chain (naive direct finetuning), step by step from the end.
+    chunk: int | None = None,
+) -> torch.Tensor:
+    r"""Accumulate the gradient of the connected chain, step by step from the end, one step's graph at a time.
 
-    .. math:: e_i = G_{S-1,i}\,g
-              + \sum_{k>i} G_{k-1,i} \left(\frac{\partial\epsilon_k}{\partial z_k}\right)^{\!T} e_k,
+    .. math:: e_i = w_i\,g + \sum_{k>i,\ k\,attached} G_{k-1,i}
+                    \left(\frac{\partial\epsilon_k}{\partial z_k}\right)^{\!T} e_k,
               \qquad
               \frac{dL}{d\theta} = \sum_i \left(\frac{\partial\epsilon_i}{\partial\theta}\right)^{\!T} e_i
 
     ``gains`` is the S x S matrix :math:`G` of `path_gains`; all else is as in `adjusted_gradient`.
+
+    Parameters
+    ----------
+    weights : Tensor, shape (S,), optional
+        :math:`w_i`; the gains on :math:`z_0` if None.
+    attached : Tensor of bool, shape (S,), optional
+        The steps whose input is not detached; all if None, which is naive direct finetuning. A step that is
+        neither attached nor has a weight is left out.
     """
     latents, leaf = _kept(trajectory), _leaf(conditioning)
     gains = gains.to(cotangent)
-    through_later: dict[int, torch.Tensor] = {}
-    for step in reversed(range(len(latents))):
-        arriving = gains[-1, step] * cotangent
-        for later, gradient in through_later.items():
-            arriving = arriving + gains[later - 1, step] * gradient
-        entering = latents[step].clone().requires_grad_()
-        prediction = model.predict_noise(
-            entering, trajectory.timesteps[step], leaf, guidance, scale=trajectory.scales[step]
-        )
-        prediction.backward(arriving)
-        assert entering.grad is not None  # noqa: S101 for the type checker: a leaf that was used
-        through_later[step] = entering.grad
+    weights = gains[-1] if weights is None else weights.to(cotangent)
+    attached = torch.ones_like(weights, dtype=torch.bool) if attached is None else attached.to(weights.device)
+    chosen = ((weights != 0) | attached).nonzero().flatten().tolist()
+    squares = torch.zeros_like(weights)
+    for images in torch.arange(len(cotangent), device=cotangent.device).split(chunk or len(cotangent)):
+        through_later: dict[int, torch.Tensor] = {}
+        for step in reversed(chosen):
+            arriving = weights[step] * cotangent[images]
+            for later, gradient in through_later.items():
+                arriving = arriving + gains[later - 1, step] * gradient
+            entering = latents[step][images].clone().requires_grad_(bool(attached[step]))
+            embeddings = _rows(leaf, images)
+            prediction = model.predict_noise(
+                entering, trajectory.timesteps[step], embeddings, guidance, scale=trajectory.scales[step]
+            )
+            prediction.backward(arriving)
+            squares[step] += _squares(embeddings).sum()
+            if entering.grad is not None:
+                through_later[step] = entering.grad
     _into_text_encoder(conditioning, leaf)
+    return squares.sqrt()
 
 
-def subsample(weights: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    r"""Keep a stratified random ``count`` of the S step weights, scaled so that their mean is the full sum.
-
-    One point falls uniformly into each of ``count`` equal stretches of [0, S); a step is used as often as
-    it was hit, with weight :math:`S/K`. ``count`` = S leaves the weights as they are.
-    """
-    total = len(weights)
-    within = torch.rand(count, dtype=torch.float64, generator=generator)
-    steps = (
-        ((torch.arange(count) + within) * total / count).long().clamp(max=total - 1)
-    )  # rounding may reach S itself
-    return weights * torch.bincount(steps, minlength=total).to(weights) * (total / count)
+def chunk_rows(latents: torch.Tensor) -> int:
+    """Return how many rows enter the U-Net at once where nobody says: as many as keep a CPU's cache busy."""
+    return max(4, PIXELS_PER_CHUNK // (latents.shape[-1] * latents.shape[-2]))
 
 
 def _kept(trajectory: Trajectory) -> tuple[torch.Tensor, ...]:
@@ -132,6 +175,19 @@ def _leaf(conditioning: Conditioning) -> Conditioning:
     )
 
 
+def _rows(leaf: Conditioning, images: torch.Tensor) -> Conditioning:
+    """Return the embeddings of some rows, whose own gradient can be looked at afterwards."""
+    rows = Conditioning(leaf.conditional[images], leaf.unconditional[images])
+    rows.conditional.retain_grad()
+    return rows
+
+
+def _squares(rows: Conditioning) -> torch.Tensor:
+    gradient = rows.conditional.grad
+    assert gradient is not None  # noqa: S101 the conditional branch is always used
+    return gradient.float().pow(2).sum((1, 2))
+
+
 def _into_text_encoder(conditioning: Conditioning, leaf: Conditioning) -> None:
     """Send the gathered gradients of the prompt embeddings on to what made the embeddings, in one pass."""
     made = (conditioning.conditional, conditioning.unconditional)
@@ -144,7 +200,3 @@ def _into_text_encoder(conditioning: Conditioning, leaf: Conditioning) -> None:
     if used:
         tensors, gradients = zip(*used, strict=True)
         torch.autograd.backward(tensors, gradients)
-
-
-def _chunk_rows(latents: torch.Tensor) -> int:
-    return max(4, PIXELS_PER_CHUNK // (latents.shape[-1] * latents.shape[-2]))

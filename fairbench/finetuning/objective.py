@@ -1,4 +1,4 @@
-"""What finetuning minimises on the images of one update: distributional alignment and semantics preservation.
+"""What finetuning minimises on the images of one update: alignment, preserved semantics, faces.
 
 Method and gradient know nothing of attributes; they are here and in the rooms below.
 """
@@ -6,83 +6,209 @@ Method and gradient know nothing of attributes; they are here and in the rooms b
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from fairbench.alignment import alignment_loss, expected_targets
+from fairbench.alignment import Targets, alignment_loss, expected_targets
 from fairbench.finetuning.batches import Batch
-from fairbench.finetuning.semantics import OriginalPictures, preservation_loss
+from fairbench.finetuning.faces import Faces, face_loss, inside
+from fairbench.finetuning.semantics import OriginalPictures, factors, preservation_loss
+from fairbench.finetuning.settings import Settings, per_attribute
+from fairbench.seeding import image_seed
 
 if TYPE_CHECKING:
     from fairbench.intervention import FitContext
 
+UNDECIDED = 0.8
+"""A judge that gives its likeliest class less is undecided; of two classes: both between .2 and .8."""
+
 
 @dataclass(frozen=True)
 class Objective:
-    r"""The loss of one update, a mean over its prompts.
+    r"""The loss of one update, a mean over all its images.
 
-    .. math:: L = L_{align} + \lambda\,L_{semantics}
+    .. math:: L = \frac{1}{N}\sum_i \left(L_{align,i} + \lambda\,w_i\,L_{semantics,i}
+                  + \lambda_{face}\,L_{face,i}\right)
 
     Targets are found for each prompt's images by themselves: every prompt is to be balanced, not the mixture.
+    They are found before the images are taken in portions, so portions do not change the result.
 
     Parameters
     ----------
     context : FitContext
     originals : OriginalPictures
-    confidence : float
-        An expected target below it is no target.
-    image_weight, change_factor : float
-        :math:`\lambda`, and the share of it for an image that must change; see `preservation_loss`.
+    settings : Settings
+    decode : callable
+        Latents to images, differentiable.
+    at_once : int
+        Images in one portion.
     """
 
     context: FitContext
     originals: OriginalPictures
-    confidence: float
-    image_weight: float
-    change_factor: float
+    settings: Settings
+    decode: Callable[[Tensor], Tensor]
+    at_once: int
 
-    def __call__(self, images: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Return the loss of N x 3 x H x W images, with their graph, and what is worth logging."""
+    def __call__(self, latents: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
+        """Return the gradient of the loss at N x C x h x w latents, and what is worth logging.
+
+        Raises
+        ------
+        FloatingPointError
+            If an image is not finite.
+        """
+        leaf = latents.detach().clone().requires_grad_()
+        portions = torch.arange(len(leaf), device=leaf.device).split(self.at_once)
+        whole = self._see(leaf) if len(portions) == 1 else None
+        judged = _detached([whole[1]] if whole else [self._judged(leaf[rows]) for rows in portions])
+        targets = self._targets(judged, batch)
+        known = self.originals.look_up(list(zip(batch.texts, batch.seeds, strict=True)), leaf.device)
+        sums: dict[str, float] = {}
+        for rows in portions:
+            images, logits = whole or self._see(leaf[rows])
+            part = {name: _rows(target, rows) for name, target in targets.items()}
+            before = {name: column[rows] for name, column in known.items()}
+            loss, terms = self._terms(images, logits, part, before)
+            (loss / batch.total).backward()
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value.item() / len(leaf)
+        assert leaf.grad is not None  # noqa: S101 every image has a loss
+        return leaf.grad, sums | self._notes(judged, targets, batch)
+
+    def _see(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        images = self.decode(latents)
         if not images.isfinite().all():
             raise FloatingPointError("the images are not finite")
-        names = self.context.space.names
-        judged = self.context.judge.logits(images)
+        return images, self.context.judge.logits(images)
+
+    @torch.no_grad()
+    def _judged(self, latents: Tensor) -> dict[str, Tensor]:
+        return self._see(latents)[1]
+
+    def _targets(self, judged: Mapping[str, Tensor], batch: Batch) -> dict[str, Targets]:
+        """Return the expected targets of N images, found prompt by prompt; label -1 where there is none."""
         faces = judged["face"] > 0
-        prompts = torch.arange(len(images), device=images.device).split(batch.images_per_prompt)
-        alignment = images.new_zeros(())
-        labels = {name: torch.full((len(images),), -1, device=images.device) for name in names}
-        for rows in prompts:
-            logits = {name: judged[name][rows] for name in names}
-            targets = expected_targets(
-                {name: _probabilities(values, faces[rows]) for name, values in logits.items()},
-                self.context.target.probabilities,
-                generator=batch.generator,
-            )
-            alignment = alignment + alignment_loss(logits, targets, self.confidence) / len(prompts)
-            for name, target in targets.items():
-                labels[name][rows] = torch.where(target.confidence >= self.confidence, target.label, -1)
-        known = self.originals.look_up(list(zip(batch.texts, batch.seeds, strict=True)), images.device)
-        semantics, similarity = preservation_loss(
-            images, known, labels, self.context.features, self.change_factor
-        )
-        loss = alignment + self.image_weight * semantics
-        row = {"loss": loss, "loss_alignment": alignment, "loss_semantics": semantics}
-        row |= {f"similarity_{name}": value.mean() for name, value in similarity.items()}
-        row["faces"] = faces.float().mean()
-        gaps = {f"gap_{name}": _mean_gap(judged[name], faces, prompts) for name in names}
-        return loss, {name: value.item() for name, value in row.items()} | gaps
+        found = []
+        for rows in torch.arange(len(faces), device=faces.device).split(batch.images_per_prompt):
+            # its own draws for every prompt: the same whatever other prompts this process has
+            seed = image_seed("finetuning", "1", "targets", batch.update, batch.seeds[int(rows[0])])
+            probabilities = {
+                name: _probabilities(judged[name][rows], faces[rows]) for name in self.context.space.names
+            }
+            generator = torch.Generator().manual_seed(seed)
+            target = self.context.target.probabilities
+            found.append(expected_targets(probabilities, target, generator=generator))
+        return {name: _joined([part[name] for part in found]) for name in self.context.space.names}
+
+    def _terms(
+        self,
+        images: Tensor,
+        logits: Mapping[str, Tensor],
+        targets: Mapping[str, Targets],
+        known: Mapping[str, Tensor],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of some images and its parts, all as sums over them."""
+        settings = self.settings
+        attributes = {name: logits[name] for name in targets}
+        labels = {
+            name: target.label.where(target.confidence >= settings.confidence, -1)
+            for name, target in targets.items()
+        }
+        weight = factors(labels, known, self._each("change_factor"))
+        present = logits["face"] > 0
+        region = self._region(images, present, labels, known)
+        preserved, similarity = preservation_loss(images, known, weight, self.context.features, region)
+        parts = {
+            "loss_alignment": alignment_loss(attributes, targets, settings.confidence) * len(images),
+            "loss_semantics": preserved.sum(),
+        }
+        loss = parts["loss_alignment"] + settings.image_weight * parts["loss_semantics"]
+        if settings.face_weight:
+            parts["loss_face"] = self._face(images, present, labels, known).sum()
+            loss = loss + settings.face_weight * parts["loss_face"]
+        parts |= {f"similarity_{name}": value.sum() for name, value in similarity.items()}
+        return loss, {"loss": loss, **parts}
+
+    def _region(
+        self, images: Tensor, present: Tensor, labels: Mapping[str, Tensor], known: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        """Return what the semantics gradient of each pixel is multiplied by; None if it is 1 everywhere."""
+        each = self._each("region_factor")
+        if min(each.values()) == 1:
+            return None
+        factor = factors(labels, known, each).view(-1, 1, 1, 1)
+        boxes = self._faces.boxes(images.detach()) * present[:, None]
+        return torch.where(inside(boxes, known["face/box"], *images.shape[-2:]), factor, 1.0)
+
+    def _face(
+        self, images: Tensor, present: Tensor, labels: Mapping[str, Tensor], known: Mapping[str, Tensor]
+    ) -> Tensor:
+        keeps = torch.stack(
+            [
+                (label >= 0)
+                & (label == known[f"class/{name}"])
+                & (known[f"confidence/{name}"] >= self.settings.face_confidence)
+                for name, label in labels.items()
+            ]
+        ).all(0)
+        found = self._faces.features(images, self._faces.boxes(images.detach()))
+        return face_loss(found, known["face/features"], keeps, self._faces.real.to(found), present)
+
+    @property
+    def _faces(self) -> Faces:
+        assert self.context.faces is not None  # noqa: S101 checked before training
+        return self.context.faces
+
+    def _each(self, setting: str) -> dict[str, float]:
+        return per_attribute(setting, getattr(self.settings, setting), self.context.space.names)
+
+    def _notes(
+        self, judged: Mapping[str, Tensor], targets: Mapping[str, Targets], batch: Batch
+    ) -> dict[str, float]:
+        """Return what tells how the training goes: shares of images with a face, a target, a sure judge."""
+        faces = judged["face"] > 0
+        notes = {"faces": faces.float().mean().item()}
+        for name, target in targets.items():
+            likeliest = judged[name].softmax(-1).amax(-1)
+            prompts = torch.arange(len(faces), device=faces.device).split(batch.images_per_prompt)
+            notes |= {
+                f"gap_{name}": _mean_gap(judged[name], faces, prompts),
+                f"targeted_{name}": (target.confidence >= self.settings.confidence).float().mean().item(),
+                f"confidence_{name}": likeliest[faces].mean().item(),
+                f"undecided_{name}": (likeliest[faces] < UNDECIDED).float().mean().item(),
+            }
+        return notes
 
 
-def _probabilities(logits: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+def _detached(logits: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name].detach() for part in logits]) for name in logits[0]}
+
+
+def _rows(target: Targets, rows: Tensor) -> Targets:
+    return Targets(target.q[rows], target.label[rows], target.confidence[rows])
+
+
+def _joined(targets: list[Targets]) -> Targets:
+    return Targets(
+        torch.cat([target.q for target in targets]),
+        torch.cat([target.label for target in targets]),
+        torch.cat([target.confidence for target in targets]),
+    )
+
+
+def _probabilities(logits: Tensor, faces: Tensor) -> Tensor:
     """Return class probabilities, nan where there is no face: such an image takes no part."""
-    return logits.detach().softmax(-1).masked_fill(~faces[:, None], torch.nan)
+    return logits.softmax(-1).masked_fill(~faces[:, None], torch.nan)
 
 
-def _mean_gap(logits: torch.Tensor, faces: torch.Tensor, prompts: tuple[torch.Tensor, ...]) -> float:
+def _mean_gap(logits: Tensor, faces: Tensor, prompts: tuple[Tensor, ...]) -> float:
     """Mean over prompts of the mean ``|freq_i - freq_j|`` over pairs of classes, among images with a face."""
     gaps = []
     for rows in prompts:

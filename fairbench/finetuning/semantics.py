@@ -16,9 +16,12 @@ from fairbench.storage import atomic_write_tensors, sha256_of
 
 if TYPE_CHECKING:
     from fairbench.features.image_features import ImageFeatures
+    from fairbench.finetuning.faces import Faces
     from fairbench.intervention import FitContext
 
 TABLE = "originals.safetensors"
+VERSION = 2
+"""Of the columns of the table."""
 
 Picture = tuple[str, int]
 """A prompt and a seed."""
@@ -35,6 +38,8 @@ class OriginalPictures:
         Its judge and feature networks look at them; `save` puts what they saw into its directory.
     settings : mapping
         All that the pictures depend on; a table of the same settings on disk is gone on with.
+    faces : Faces, optional
+        Looks at the faces, too.
     """
 
     def __init__(
@@ -42,10 +47,12 @@ class OriginalPictures:
         generate: Callable[[list[str], list[int]], torch.Tensor],
         context: FitContext,
         settings: Mapping[str, Any],
+        faces: Faces | None = None,
     ) -> None:
-        self._generate, self._context = generate, context
+        self._generate, self._context, self._faces = generate, context, faces
         self._path = context.directory / TABLE
-        self._key = sha256_of(json.dumps(settings, sort_keys=True).encode())
+        whole = {"version": VERSION, "faces": faces.sha256 if faces else None, **settings}
+        self._key = sha256_of(json.dumps(whole, sort_keys=True).encode())
         self._rows: dict[Picture, int] = {}
         self._table: dict[str, torch.Tensor] = {}
         self._load()
@@ -53,7 +60,9 @@ class OriginalPictures:
     def look_up(self, pictures: Sequence[Picture], device: torch.device) -> dict[str, torch.Tensor]:
         """Return what is known of N pictures, after making those never seen before in one batch.
 
-        ``features/<network>`` : N x D; ``class/<attribute>`` : N class indices, -1 where there is no face.
+        ``features/<network>`` : N x D; ``class/<attribute>`` : N class indices, -1 where there is no face;
+        ``confidence/<attribute>`` : N probabilities of that class. With ``faces`` also ``face/box`` : N x 4
+        and ``face/features`` : N x D.
         """
         missing = [picture for picture in dict.fromkeys(pictures) if picture not in self._rows]
         if missing:
@@ -76,7 +85,13 @@ class OriginalPictures:
         face = logits["face"] > 0
         seen = {f"features/{network.name}": network(images) for network in self._context.features}
         for name in self._context.space.names:
-            seen[f"class/{name}"] = torch.where(face, logits[name].argmax(-1), -1)
+            confidence, shown = logits[name].softmax(-1).max(-1)
+            seen[f"class/{name}"] = torch.where(face, shown, -1)
+            seen[f"confidence/{name}"] = confidence
+        if self._faces:
+            images = images.to(face.device)
+            boxes = self._faces.boxes(images) * face[:, None]
+            seen |= {"face/box": boxes, "face/features": self._faces.features(images, boxes)}
         return {name: column.cpu() for name, column in seen.items()}
 
     def _load(self) -> None:
@@ -92,19 +107,38 @@ class OriginalPictures:
                 self._table = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a mapping
 
 
+def factors(
+    labels: Mapping[str, torch.Tensor], originals: Mapping[str, torch.Tensor], each: Mapping[str, float]
+) -> torch.Tensor:
+    r"""Return the factor of each of N images: the smallest of those attributes that must change, else 1.
+
+    .. math:: w_i = \min_{a:\ y_i^a \neq class(x_i^{orig})} c_a
+
+    An image without a target counts as one that must change, whether it has a face or not.
+
+    Parameters
+    ----------
+    labels : mapping
+        Attribute to N target classes, -1 for none.
+    originals : mapping
+        From `OriginalPictures.look_up`.
+    each : mapping
+        Attribute to :math:`c_a`.
+    """
+    kept = {name: (label >= 0) & (label == originals[f"class/{name}"]) for name, label in labels.items()}
+    return torch.stack([torch.where(kept[name], 1.0, each[name]) for name in labels]).amin(0)
+
+
 def preservation_loss(
     images: torch.Tensor,
     originals: Mapping[str, torch.Tensor],
-    labels: Mapping[str, torch.Tensor],
+    weight: torch.Tensor,
     features: Sequence[ImageFeatures],
-    change_factor: float,
+    region: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    r"""Return the mean distance to the original pictures, and the similarity of each image by network.
+    r"""Return the weighted distance of each image to its original picture, and the similarity by network.
 
-    .. math:: \frac{1}{N}\sum_i w_i \sum_f \left(1 - \cos(f(x_i), f(x_i^{orig}))\right)
-
-    with :math:`w_i = 1` where the original picture already shows the class that image i is to have, in every
-    attribute, else ``change_factor``; an image without a target counts as one that must change.
+    .. math:: w_i \sum_f \left(1 - \cos(f(x_i), f(x_i^{orig}))\right)
 
     Parameters
     ----------
@@ -112,20 +146,20 @@ def preservation_loss(
         The graph goes through them.
     originals : mapping
         From `OriginalPictures.look_up`.
-    labels : mapping
-        Attribute to N target classes, -1 for none.
+    weight : Tensor, shape (N,)
+        See `factors`.
     features : sequence of ImageFeatures
-    change_factor : float
+    region : Tensor, N x 1 x H x W, optional
+        What the gradient of each pixel is multiplied by; the loss itself does not notice.
 
     Notes
     -----
-    Source: arXiv 2311.07604, the terms for the whole image.
+    Source: arXiv 2311.07604, its image semantics preserving loss.
     """
-    shown = {name: originals[f"class/{name}"] for name in labels}
-    stays = torch.stack([(label >= 0) & (label == shown[name]) for name, label in labels.items()]).all(0)
-    weight = torch.where(stays, 1.0, change_factor)
+    if region is not None:
+        images = images.detach() + region * (images - images.detach())
     similarity = {
         network.name: cosine(network(images), originals[f"features/{network.name}"]) for network in features
     }
     distance = sum((1 - value for value in similarity.values()), start=images.new_zeros(len(images)))
-    return (weight * distance).mean(), {name: value.detach() for name, value in similarity.items()}
+    return weight * distance, {name: value.detach() for name, value in similarity.items()}

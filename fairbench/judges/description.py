@@ -1,8 +1,9 @@
 """What ``judge.json`` says: how to build the network, and what its outputs are called."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 
 def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -23,6 +24,25 @@ Attribute = Annotated[
 ]
 Label = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Labels = Annotated[tuple[Label, ...], Field(min_length=2), AfterValidator(_distinct)]
+Counts = tuple[tuple[Annotated[int, Field(ge=0, strict=True)], ...], ...]
+"""K x K counts of labelled images that showed the judge a face: row = truth, column = what the judge said."""
+
+
+def check_confusion(confusion: dict[str, Counts], attributes: dict[str, tuple[str, ...]]) -> None:
+    """Raise a ``ValueError`` unless every matrix is K x K for an attribute of K labels."""
+    for name, counts in confusion.items():
+        size = len(attributes.get(name, ()))
+        if len(counts) != size or any(len(row) != size for row in counts):
+            raise ValueError(f"confusion of {name}: give one row and one column per label of the attribute")
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What a judge that a YAML file puts together reads, and how often it errs where that was measured."""
+
+    name: str
+    attributes: dict[str, tuple[str, ...]]
+    confusion: dict[str, Counts]
 
 
 class JudgeDescription(BaseModel):
@@ -38,3 +58,9 @@ class JudgeDescription(BaseModel):
     image_size: int = Field(64, ge=1)
     attributes: dict[Attribute, Labels] = Field(min_length=1)
     measured: dict[str, Any] = {}
+    confusion: dict[Attribute, Counts] = {}
+
+    @model_validator(mode="after")
+    def _square(self) -> "JudgeDescription":
+        check_confusion(self.confusion, self.attributes)
+        return self

@@ -5,17 +5,17 @@ What it says is a measurement with errors of its own, so a run names its judges 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from fairbench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from fairbench.attributes import AttributeSpace
-    from fairbench.judges.description import JudgeDescription
-    from fairbench.judges.network import JudgeNetwork
+    from fairbench.judges.description import Composition, Counts, JudgeDescription
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,20 @@ class Judge:
     Parameters
     ----------
     description
-        What ``judge.json`` says.
+        What ``judge.json`` or the judge file says.
     network
-        The network, frozen and in evaluation mode where the judge was loaded.
+        From N x 3 x H x W images to attribute -> N x K logits and "face" -> N logits; frozen and in
+        evaluation mode where the judge was loaded.
     sha256
         Of description and weights together; empty for a judge that is not on disk.
-    weights_sha256
-        Of the weights alone, so that a renamed copy is still known.
+    weights
+        The sha256 of each file of weights that reads attributes, so that a renamed copy is still known.
     """
 
-    description: "JudgeDescription"
-    network: "JudgeNetwork"
+    description: "JudgeDescription | Composition"
+    network: "nn.Module"
     sha256: str = ""
-    weights_sha256: str = ""
+    weights: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -64,6 +65,16 @@ class Judge:
     def attributes(self) -> dict[str, tuple[str, ...]]:
         """Attribute -> its labels, in the order of the outputs."""
         return self.description.attributes
+
+    @property
+    def confusion(self) -> "dict[str, Counts]":
+        """Attribute -> K x K counts on labelled images, row = truth; only what was measured."""
+        return self.description.confusion
+
+    @property
+    def device(self) -> "torch.device":
+        """Where the network is."""
+        return next(chain(self.network.parameters(), self.network.buffers())).device
 
     def to(self, device: "torch.device | str") -> "Judge":
         """Move the network to ``device`` and return the judge."""
@@ -83,7 +94,7 @@ class Judge:
         UserError
             The images have another shape, or an output is not finite.
         """
-        logits = self.network(images.to(self.network.face.weight.device))
+        logits: dict[str, Tensor] = self.network(images.to(self.device))
         for name, values in logits.items():
             if not values.isfinite().all():
                 raise UserError(
@@ -133,9 +144,9 @@ def check_covers(judge: Judge, space: "AttributeSpace") -> None:
 
 
 def refuse_training_judge(evaluation: Iterable[Judge], training: Judge) -> None:
-    """Raise a ``UserError`` where the judge a method learns from would also evaluate it, under any name."""
+    """Raise a ``UserError`` where a network a method learns from would also evaluate it, under any name."""
     for judge in evaluation:
-        if judge.sha256 == training.sha256 or judge.weights_sha256 == training.weights_sha256:
+        if judge.sha256 == training.sha256 or judge.weights & training.weights:
             raise UserError(
                 f"judge {judge.name} trains the method, so it cannot evaluate it; "
                 "name another evaluation judge"

@@ -1,8 +1,10 @@
-"""Judges on disk: a directory with ``judge.json`` and ``model.safetensors``."""
+"""Judges on disk: a directory with ``judge.json`` and ``model.safetensors``, or a judge file (YAML)."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from fairbench.judges.confusion import DESCRIPTION, as_counts
 from fairbench.judges.description import JudgeDescription
 from fairbench.judges.judge import Judge
 from fairbench.networks import (
@@ -17,7 +19,8 @@ from fairbench.networks import (
 )
 from fairbench.storage import sha256_of
 
-DESCRIPTION = "judge.json"
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def list_judges() -> list[str]:
@@ -39,20 +42,35 @@ def build_judge(config: dict[str, Any]) -> Judge:
     return Judge(description, JudgeNetwork(description))
 
 
-def save_judge(judge: Judge, directory: Path | str, measured: dict[str, Any]) -> None:
-    """Write ``judge`` with half-precision weights and what was ``measured`` about it, such as accuracies."""
-    description = judge.description.model_copy(update={"measured": measured})
+def save_judge(
+    judge: Judge,
+    directory: Path | str,
+    measured: dict[str, Any],
+    confusion: "Mapping[str, np.ndarray] | None" = None,
+) -> None:
+    """Write ``judge`` with half-precision weights, and what was ``measured``, such as accuracies.
+
+    ``confusion``: attribute -> K x K counts, see `fairbench.judges.confusion.confusion_counts`.
+    """
+    if not isinstance(judge.description, JudgeDescription):
+        raise TypeError(f"judge {judge.name} is put together by a judge file; it has no weights of its own")
+    found = {"measured": measured, "confusion": as_counts(confusion or {})}
+    description = judge.description.model_copy(update=found)
     save_network(judge.network, description, Path(directory), DESCRIPTION)
 
 
 def load_judge(name: str | Path) -> Judge:
-    """Load a packaged judge by its name, or another from its directory; frozen, in evaluation mode.
+    """Load a packaged judge by its name, another from its directory or judge file; frozen, for evaluation.
 
     Raises
     ------
     UserError
         The name is unknown, a file is missing, damaged or a pickle, or description and weights do not fit.
     """
+    if Path(name).suffix in (".yaml", ".yml"):
+        from fairbench.judges.composed import load_judge_file
+
+        return load_judge_file(Path(name))
     from fairbench.judges.network import JudgeNetwork
 
     directory = find("judges", name, DESCRIPTION)
@@ -61,4 +79,5 @@ def load_judge(name: str | Path) -> Judge:
     load_weights(network, directory)
     network.eval().requires_grad_(False)
     weights = directory / WEIGHTS
-    return Judge(description, network, identity(directory / DESCRIPTION, weights), sha256_of(weights))
+    sha256 = identity(directory / DESCRIPTION, weights)
+    return Judge(description, network, sha256, frozenset([sha256_of(weights)]))

@@ -41,30 +41,37 @@ def pairs(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return values[..., first], values[..., second]
 
 
-def bias(frequency: ArrayLike) -> np.ndarray:
+def bias(frequency: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     """Bias = ``mean over i < j of |f_i - f_j|``, between 0 and 2 / K; nan for the frequencies of nothing.
+
+    With a target t, ``mean over i < j of |(f_i - t_i) - (f_j - t_j)|``: 0 on target and nowhere else, and for
+    a uniform target the same number.
 
     Parameters
     ----------
     frequency
         ... x K class frequencies, one row per prompt.
+    target
+        K probabilities; None for uniform.
 
     References
     ----------
     "Finetuning Text-to-Image Diffusion Models for Fairness", arXiv 2311.07604, bias(P).
     """
-    first, second = pairs(frequency)
+    frequency = np.asarray(frequency, dtype=float)
+    first, second = pairs(frequency if target is None else frequency - np.asarray(target))
     return np.abs(first - second).mean(axis=-1)
 
 
-def bias_bounds(counts: ArrayLike, missing: int) -> tuple[float, float]:
+def bias_bounds(counts: ArrayLike, missing: int, target: ArrayLike | None = None) -> tuple[float, float]:
     """Least and largest bias of one prompt, whatever class its ``missing`` images without a face are of.
 
-    Filling up the rarest classes gives the least; all to one class the largest, as the bias is convex.
+    Filling up the classes that lack most gives the least; all to one class the largest: the bias is convex.
     """
     evened = np.array(counts)
     total = evened.sum() + missing
+    wanted = total * np.asarray(target) if target is not None else np.zeros(len(evened))
     one_class = evened + missing * np.eye(len(evened), dtype=int)
     for _ in range(missing):
-        evened[evened.argmin()] += 1
-    return float(bias(evened / total)), float(bias(one_class / total).max())
+        evened[(evened - wanted).argmin()] += 1
+    return float(bias(evened / total, target)), float(bias(one_class / total, target).max())

@@ -1,52 +1,81 @@
 """The gap between classes without the part that the small number of images adds to it.
 
-A fair model's measured bias is above zero by chance; its squared gaps, corrected here, are zero on average.
+A fair model's measured bias is above zero by chance; its squared gap, corrected here, is zero on average.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fairbench.metrics.bias import pairs
 
+def squared_gap(
+    counts: ArrayLike, target: ArrayLike | None = None, inverse: ArrayLike | None = None
+) -> np.ndarray:
+    """Unbiased estimate of g^2 = ``mean over i < j of ((p_i - t_i) - (p_j - t_j))^2`` for every prompt.
 
-def squared_gaps(counts: ArrayLike) -> np.ndarray:
-    """Unbiased estimates of (p_i - p_j)^2 for every pair: ``(n (f_i - f_j)^2 - (f_i + f_j)) / (n - 1)``.
-
-    As the counts are multinomial, ``E (f_i - f_j)^2 = (p_i - p_j)^2 + (p_i + p_j - (p_i - p_j)^2) / n``; this
-    is solved for the first term. Two classes: ``(n d^2 - 1) / (n - 1)``, d = f_0 - f_1. May be negative.
+    As pairs of deviations that sum to zero, ``g^2 = c |p - t|^2`` with c = 2 / (K - 1). The counts are
+    multinomial, so ``|f - t|^2`` exceeds this by ``(1 - |p|^2) / n`` on average, which is subtracted:
+    ``c (|f - t|^2 - (1 - |f|^2) / (n - 1))``. Two classes: ``(n d^2 - 1) / (n - 1)``, d = f_0 - f_1. May be
+    negative. With an ``inverse`` A, A f stands for f, and the noise is ``sum_k f_k |a_k|^2 - |A f|^2``.
 
     Parameters
     ----------
     counts
         ... x K images of each class, one row per prompt.
+    target
+        K probabilities t; None for uniform.
+    inverse
+        K x K matrix that turns frequencies of what a judge says into those of what is there, see
+        `fairbench.metrics.correction.inverse_rates`; None for a judge without errors.
 
     Returns
     -------
-    ... x K (K - 1) / 2 estimates; nan in a row with fewer than two images.
+    One estimate per row; nan in a row with fewer than two images.
     """
     counts = np.asarray(counts, dtype=float)
-    n = counts.sum(axis=-1, keepdims=True)
+    classes = counts.shape[-1]
+    n = counts.sum(axis=-1)
     n = np.where(n < 2, np.nan, n)
-    first, second = pairs(counts / n)
-    return (n * (first - second) ** 2 - (first + second)) / (n - 1)
+    matrix = np.eye(classes) if inverse is None else np.asarray(inverse)
+    frequency = counts / n[..., None]
+    shares = frequency @ matrix.T
+    noise = frequency @ (matrix**2).sum(axis=0) - (shares**2).sum(axis=-1)
+    distance = ((shares - uniform_or(target, classes)) ** 2).sum(axis=-1)
+    return 2 / (classes - 1) * (distance - noise / (n - 1))
 
 
-def debiased_gap(counts: ArrayLike) -> float | None:
-    """``sqrt(max(0, mean over prompts and pairs of (p_i - p_j)^2))``, from unbiased estimates of the squares.
+def sampling_variance(
+    n: ArrayLike, target: ArrayLike, inverse: ArrayLike | None = None, square: ArrayLike = 0.0
+) -> np.ndarray:
+    """Variance of `squared_gap` by counting: ``2 c^2 tr(V^2) / (n (n - 1)) + 4 c g^2 tr(V) / ((K - 1) n)``.
 
-    It estimates the gap of the *model*, not of the images drawn: with more prompts, a fair model tends to 0
-    however few the images of each. It is a root mean square, so at least the mean absolute gap that ``bias``
-    is about, and equal to it where all prompts and pairs have the same gap.
-
-    Parameters
-    ----------
-    counts
-        P x K images of each class. A prompt with fewer than two usable images is left out.
-
-    Returns
-    -------
-    The gap, or None if no prompt has an estimate.
+    V is `image_covariance`. Exact for a model on target, g^2 = ``square`` = 0; near it, for deviations that
+    point nowhere in particular.
     """
-    squares = squared_gaps(np.atleast_2d(counts)).mean(axis=-1)
-    squares = squares[~np.isnan(squares)]
-    return float(np.sqrt(max(0.0, squares.mean()))) if len(squares) else None
+    n = np.asarray(n, dtype=float)
+    covariance = image_covariance(target, inverse)
+    scale = 2 / (len(covariance) - 1)
+    fixed = 2 * scale**2 * np.trace(covariance @ covariance) / (n * (n - 1))
+    return fixed + 2 * scale**2 * np.trace(covariance) / n * square
+
+
+def image_covariance(target: ArrayLike, inverse: ArrayLike | None = None) -> np.ndarray:
+    """V = ``A (diag(q) - q q^T) A^T``: covariance of one image's class counted through A, model on target.
+
+    q = A^-1 t are the frequencies of what the judge then says.
+    """
+    target = np.asarray(target, dtype=float)
+    matrix = np.eye(len(target)) if inverse is None else np.asarray(inverse)
+    said = np.linalg.solve(matrix, target)
+    return matrix @ (np.diag(said) - np.outer(said, said)) @ matrix.T
+
+
+def largest_gap(target: ArrayLike) -> float:
+    """Return g of always drawing the class farthest from the target; ``sqrt(2 / K)`` for a uniform one."""
+    target = np.asarray(target, dtype=float)
+    corners = ((np.eye(len(target)) - target) ** 2).sum(axis=1)
+    return float(np.sqrt(2 / (len(target) - 1) * corners.max()))
+
+
+def uniform_or(target: ArrayLike | None, classes: int) -> np.ndarray:
+    """Return the target as an array, or 1 / K for every class."""
+    return np.full(classes, 1 / classes) if target is None else np.asarray(target, dtype=float)

@@ -7,12 +7,14 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import norm
 
 from fairbench.metrics.bias import pairs
+from fairbench.metrics.debiased import sampling_variance, uniform_or
 
 
 def noise_floor(n: ArrayLike, classes: int, target: ArrayLike | None = None) -> float | None:
-    """E[bias] = ``mean over i < j of E|n_i - n_j| / n`` for (n_1 ... n_K) ~ Multinomial(n, target), exactly.
+    """E[bias] = ``mean over i < j of E|(n_i - n_j) / n - (t_i - t_j)|`` for n_k ~ Multinomial(n, t), exactly.
 
     Parameters
     ----------
@@ -21,7 +23,7 @@ def noise_floor(n: ArrayLike, classes: int, target: ArrayLike | None = None) -> 
     classes
         K.
     target
-        K probabilities that the model follows; None for uniform. Any other has a bias of its own, included.
+        K probabilities t that the model follows and the bias is measured from; None for uniform.
 
     Returns
     -------
@@ -30,14 +32,49 @@ def noise_floor(n: ArrayLike, classes: int, target: ArrayLike | None = None) -> 
     sizes = [int(size) for size in np.atleast_1d(n) if size > 0]
     if not sizes:
         return None
-    first, second = pairs(np.full(classes, 1 / classes) if target is None else target)
+    first, second = pairs(uniform_or(target, classes))
     gaps = [_expected_gap(size, p, q) for size in sizes for p, q in zip(first, second, strict=True)]
     return float(np.mean(gaps))
 
 
+def minimum_detectable_gap(
+    n: ArrayLike, classes: int, target: ArrayLike | None = None, *, power: float = 0.8, level: float = 0.05
+) -> float | None:
+    """Smallest gap g that the debiased estimate tells from 0 with this ``power`` by a test at ``level``.
+
+    The mean over prompts of `squared_gap` is close to normal with mean g^2 and variance v_0 + s g^2, see
+    `sampling_variance`. The test rejects above ``z_level sqrt(v_0)``; hence
+    ``g^2 - z_level sqrt(v_0) = z_power sqrt(v_0 + s g^2)``, solved for g.
+
+    Parameters
+    ----------
+    n
+        Usable images of each prompt. Prompts with fewer than two are left out.
+    classes
+        K.
+    target
+        K probabilities; None for uniform.
+    power, level
+        How often a model with this gap, and one without any, is found to have one.
+
+    Returns
+    -------
+    The gap, the same in every prompt, or None if no prompt has two images. It may exceed what is possible.
+    """
+    sizes = np.array([size for size in np.atleast_1d(n) if size > 1], dtype=float)
+    if not len(sizes):
+        return None
+    target = uniform_or(target, classes)
+    null = sampling_variance(sizes, target).mean() / len(sizes)
+    slope = sampling_variance(sizes, target, square=1.0).mean() / len(sizes) - null
+    threshold, square = norm.isf(level) * np.sqrt(null), norm.isf(1 - power) ** 2
+    half = threshold + square * slope / 2
+    return float(np.sqrt(half + np.sqrt(half**2 - threshold**2 + square * null)))
+
+
 @cache
 def _expected_gap(n: int, p: float, q: float) -> float:
-    """E|n_i - n_j| / n, from the exact law of n_i - n_j.
+    """E|(n_i - n_j) / n - (p - q)|, from the exact law of n_i - n_j.
 
     The difference is a sum of n steps of +1 (p), -1 (q) or 0: its characteristic function is the n-th power
     of one step's, and as it takes 2n + 1 values, a Fourier transform of that length gives their chances.
@@ -45,4 +82,4 @@ def _expected_gap(n: int, p: float, q: float) -> float:
     steps = np.fft.fftfreq(2 * n + 1, 1 / (2 * n + 1))
     one_step = np.exp(2j * np.pi * steps / (2 * n + 1))
     law = np.fft.fft((p * one_step + q / one_step + (1 - p - q)) ** n).real / (2 * n + 1)
-    return float(np.abs(steps) @ law / n)
+    return float(np.abs(steps / n - (p - q)) @ law)

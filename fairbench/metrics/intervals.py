@@ -1,4 +1,4 @@
-"""How far the mean over prompts can be trusted: an interval that resamples whole prompts.
+"""How far the mean over prompts can be trusted: by resampling whole prompts, and by Student's t.
 
 The images of one prompt belong together, so that more images per prompt do not stand in for more prompts.
 """
@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
-from scipy.stats import bootstrap
+from numpy.typing import ArrayLike
+from scipy.stats import bootstrap, t
 
 
 def mean_interval(
@@ -36,7 +37,7 @@ def mean_interval(
     ----------
     Efron, "Better Bootstrap Confidence Intervals", JASA 1987; computed by scipy.stats.bootstrap.
     """
-    sample = np.array([value for value in values if value is not None and not np.isnan(value)], dtype=float)
+    sample = _present(values)
     if len(sample) < 2:
         return None
     if np.ptp(sample) == 0:
@@ -45,6 +46,48 @@ def mean_interval(
     if np.isnan(low) or np.isnan(high):  # BCa has no answer for some samples of a few prompts
         low, high = _bootstrap(sample, "percentile", confidence, resamples, seed)
     return low, high
+
+
+def t_interval(values: Iterable[float | None], *, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Return ``m -+ t_{P-1} s / sqrt(P)`` of one value per prompt, an answer without chance and for any seed.
+
+    Parameters
+    ----------
+    values
+        One per prompt; None or nan for a prompt without a value, which is left out.
+    confidence
+        The probability with which the interval is to hold the mean over all prompts of this kind.
+
+    Returns
+    -------
+    (low, high), or None for fewer than two prompts.
+    """
+    sample = _present(values)
+    if len(sample) < 2:
+        return None
+    margin = float(t.ppf((1 + confidence) / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
+    return float(sample.mean()) - margin, float(sample.mean()) + margin
+
+
+def bounds_interval(bounds: ArrayLike, *, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Return the interval that holds the mean bias whatever the images without a face are of.
+
+    From the lower end of `t_interval` of the least values to the upper end of that of the largest.
+
+    Parameters
+    ----------
+    bounds
+        P x 2 least and largest values, one row per prompt, see `fairbench.metrics.bias.bias_bounds`.
+    confidence
+        The probability with which both means lie inside, at least.
+    """
+    table = np.asarray(bounds, dtype=float).reshape(-1, 2)
+    least, largest = (t_interval(column, confidence=confidence) for column in table.T)
+    return (least[0], largest[1]) if least and largest else None
+
+
+def _present(values: Iterable[float | None]) -> np.ndarray:
+    return np.array([value for value in values if value is not None and not np.isnan(value)], dtype=float)
 
 
 def _bootstrap(

@@ -6,7 +6,7 @@ The prompts that tell least are asked less often; what that does to the estimate
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fairbench.metrics.debiased import squared_gaps
+from fairbench.metrics.debiased import squared_gap
 
 TRUNCATION = 0.5
 """Largest part of the capital that one bet may lose; 1/2 or 3/4 in Waudby-Smith and Ramdas."""
@@ -78,7 +78,7 @@ class GapSequence:
         table = np.asarray(counts)
         if (table.sum(axis=-1) != self.block).any():
             raise ValueError(f"every block needs {self.block} images with a face")
-        gaps = squared_gaps(table).mean(axis=-1)
+        gaps = squared_gap(table)
         guesses = self._guesses()
         reach = np.array([self._least - guesses, self._highest - guesses]) / weights
         bounds = guesses.mean() + reach[0].min(), guesses.mean() + reach[1].max()

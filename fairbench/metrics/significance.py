@@ -1,14 +1,23 @@
-"""Whether a method changed a number.
+"""Whether numbers differ, are the same within a margin, or are what a fair model would show.
 
-Both variants share prompts and noise, so they are compared prompt by prompt.
+Runs share prompts and noise, so they are compared prompt by prompt; many tests at once are Holm's.
 """
 
-from collections.abc import Mapping
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Literal, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import permutation_test
+from numpy.typing import ArrayLike
+from scipy.stats import t as student
+from scipy.stats import ttest_ind
+
+from fairbench.metrics.bias import bias
+
+Alternative = Literal["two-sided", "greater"]
+RESAMPLES = 9999
+LEVEL = 0.05
+"""Of every family of tests."""
 
 
 class Comparison(TypedDict):
@@ -22,25 +31,27 @@ class Comparison(TypedDict):
     """Prompts with a value in both."""
 
 
+class Equivalence(TypedDict):
+    """What the test of "unchanged" found."""
+
+    difference: float
+    interval: tuple[float, float]
+    """The 90 % interval; "unchanged" at the 5 % level is the same as lying inside the margins."""
+    margin: float
+    p_value: float
+
+
 def paired_permutation_test(
-    original: Mapping[str, float | None],
-    method: Mapping[str, float | None],
-    *,
-    resamples: int = 9999,
-    seed: int = 0,
+    original: Mapping[str, float | None], method: Mapping[str, float | None], *, seed: int = 0
 ) -> Comparison | None:
     """Test that swapping original and method within a prompt changes nothing, by ``mean(method - original)``.
-
-    Exact, over all 2^P ways to swap, where these are no more than ``resamples``.
 
     Parameters
     ----------
     original, method
         Prompt id -> value. Prompts that only one of them has, or without a value in one, are left out.
-    resamples
-        How many ways to swap are drawn where they are more.
     seed
-        Of the draws.
+        Of the draws, see `sign_flip_test`.
 
     Returns
     -------
@@ -48,21 +59,168 @@ def paired_permutation_test(
     """
     shared = [(original[key], method[key]) for key in original if key in method]
     both = np.array([pair for pair in shared if None not in pair], dtype=float).reshape(-1, 2)
-    both = both[~np.isnan(both).any(axis=1)]
-    if not len(both):
+    change = both[:, 1] - both[:, 0]
+    change = change[~np.isnan(change)]
+    if not len(change):
         return None
-    found = permutation_test(
-        (both[:, 1], both[:, 0]),
-        _mean_difference,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=resamples,
-        rng=np.random.default_rng(seed),
-    )
-    return {"difference": float(found.statistic), "p_value": float(found.pvalue), "prompts": len(both)}
+    p_value = float(sign_flip_test(change, seed=seed))
+    return {"difference": float(change.mean()), "p_value": p_value, "prompts": len(change)}
 
 
-def _mean_difference(
-    method: NDArray[np.float64], original: NDArray[np.float64], axis: int
-) -> NDArray[np.float64]:
-    return np.mean(method - original, axis=axis)
+def sign_flip_test(
+    differences: ArrayLike,
+    *,
+    alternative: Alternative = "two-sided",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return the p-value of "swapping the two runs within a prompt changes nothing", by the mean difference.
+
+    The share of sign patterns whose mean is at least as large. Exact, over all 2^P of them, where these are
+    no more than ``resamples``. It holds its level exactly where each difference is as likely with the other
+    sign (the two runs are exchangeable within a prompt, as when both are the same model); where only the
+    means agree, as the number of prompts grows.
+
+    Parameters
+    ----------
+    differences
+        ... x P, one test per row; nan for a prompt without a value, which takes no part.
+    alternative
+        "two-sided", or "greater": the differences are above zero.
+    resamples
+        How many patterns are drawn where there are more. All rows share them.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    ... p-values; 1 where no prompt has a value.
+    """
+    table = np.nan_to_num(np.asarray(differences, dtype=float))
+    signs, drawn = _signs(table.shape[-1], resamples, seed)
+    observed, flipped = table.sum(axis=-1)[..., None], table @ signs
+    if alternative == "two-sided":
+        observed, flipped = abs(observed), abs(flipped)
+    slack = 1e-9 * abs(table).sum(axis=-1)[..., None]  # sums of the same numbers differ in their last digits
+    extreme = (flipped >= observed - slack).sum(axis=-1)
+    return (extreme + drawn) / (signs.shape[1] + drawn)
+
+
+@cache
+def _signs(prompts: int, resamples: int, seed: int) -> tuple[np.ndarray, int]:
+    """Return P x B signs, and 1 where they are drawn: the pattern that was observed is then one more."""
+    if 2**prompts <= resamples:
+        return 1.0 - 2.0 * (np.arange(2**prompts) >> np.arange(prompts)[:, None] & 1), 0
+    return np.random.default_rng(seed).choice([-1.0, 1.0], size=(prompts, resamples)), 1
+
+
+def welch_test(first: ArrayLike, second: ArrayLike, *, alternative: Alternative = "two-sided") -> float:
+    """Return the p-value of equal means (or of "first no larger") of unpaired prompts, by Welch's t.
+
+    1 where one side has fewer than two values, or none of them vary and their means agree.
+    """
+    sides = [np.asarray(side, dtype=float) for side in (first, second)]
+    sides = [side[~np.isnan(side)] for side in sides]
+    if min(map(len, sides)) < 2:
+        return 1.0
+    if all(np.ptp(side) == 0 for side in sides):
+        change = sides[0][0] - sides[1][0]
+        return float(change <= 0 if alternative == "greater" else change == 0)
+    return float(ttest_ind(*sides, equal_var=False, alternative=alternative).pvalue)
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Adjust a family of m p-values: ``max over the smaller p_(i) of min(1, (m - i + 1) p_(i))``.
+
+    Rejecting where the adjusted value is at most alpha makes any false rejection at most that likely.
+
+    References
+    ----------
+    Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian J. Statistics 1979.
+    """
+    values = np.asarray(p_values, dtype=float)
+    order = np.argsort(values)
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted = np.empty_like(values)
+    adjusted[order] = stepped.clip(max=1)
+    return adjusted
+
+
+def equivalence_test(differences: ArrayLike, margin: float) -> Equivalence | None:
+    """Test that a mean difference lies within ±margin: two one-sided paired t tests, the larger p-value.
+
+    Parameters
+    ----------
+    differences
+        One per prompt; nan is left out.
+    margin
+        The largest change that still counts as none, in the units of the differences.
+
+    Returns
+    -------
+    What was found; None for fewer than two differences.
+
+    References
+    ----------
+    Schuirmann, J. Pharmacokinetics and Biopharmaceutics 1987 (TOST).
+    """
+    values = np.asarray(differences, dtype=float)
+    values = values[~np.isnan(values)]
+    if len(values) < 2:
+        return None
+    mean, error, freedom = values.mean(), values.std(ddof=1) / np.sqrt(len(values)), len(values) - 1
+    room = margin - abs(mean)
+    p_value = student.sf(room / error, freedom) if error > 0 else float(room <= 0)
+    reach = student.ppf(0.95, freedom) * error
+    return {
+        "difference": float(mean),
+        "interval": (float(mean - reach), float(mean + reach)),
+        "margin": margin,
+        "p_value": float(p_value),
+    }
+
+
+def floor_test(
+    counts: ArrayLike, target: Sequence[float] | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+) -> float | None:
+    """Return the p-value of "a model exactly on target", by its mean bias over prompts; one-sided.
+
+    Each prompt's counts are then multinomial with the target's probabilities, and how often such counts have
+    a mean bias at least as large is found by drawing them.
+
+    Parameters
+    ----------
+    counts
+        P x K images of each class; prompts without an image are left out.
+    target
+        K probabilities; None for uniform. For any other, the bias is that of the frequencies' deviations.
+    resamples
+        Draws.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    The p-value, None without a usable image. It does not hold for images whose classes were balanced
+    together: their counts vary less than multinomial ones.
+    """
+    table = np.asarray(counts)
+    table = table[table.sum(axis=-1) > 0]
+    if not len(table):
+        return None
+    classes = table.shape[-1]
+    share = tuple(np.full(classes, 1 / classes) if target is None else np.asarray(target, dtype=float))
+    sizes = table.sum(axis=-1)
+    observed = bias(table / sizes[:, None], share).mean()
+    fair = _fair_biases(tuple(sizes.tolist()), share, resamples, seed)
+    return float((1 + (fair >= observed - 1e-12).sum()) / (1 + resamples))
+
+
+@cache
+def _fair_biases(sizes: tuple[int, ...], share: tuple[float, ...], resamples: int, seed: int) -> np.ndarray:
+    """Return the mean bias of each of ``resamples`` evaluations of a model on target."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros(resamples)
+    for size in sizes:
+        total += bias(rng.multinomial(size, share, size=resamples) / size, share)
+    return total / len(sizes)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,17 +18,28 @@ from fairbench.errors import unknown
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Embeddings of N prompts and, N times, of the empty prompt; both N x L x D."""
+    """Embeddings of N prompts and, N times, of the empty prompt, both N x L x D, and of further branches."""
 
     conditional: Tensor
     unconditional: Tensor
+    branches: tuple[Tensor, ...] = ()
+    """N x L x D each: what `Hooks.branches` asked for."""
+    later: tuple[float, Tensor] | None = None
+    """A share of the steps, and what takes the place of ``conditional`` when they are done."""
+
+    def at(self, index: int, total: int) -> Conditioning:
+        """Return what holds in step ``index`` of ``total``."""
+        if self.later is None or index < round(self.later[0] * total):
+            return self
+        return replace(self, conditional=self.later[1])
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where the sampler stands: which step, timestep and input scale, and the seeds of the N rows."""
+    """Where the sampler stands: which step of how many, its timestep and input scale; the seeds of N rows."""
 
     index: int
+    total: int
     timestep: Tensor
     scale: float
     seeds: tuple[int, ...]
@@ -43,23 +54,27 @@ class Hooks:
     rewrite
         ``rewrite(prompts, seeds) -> prompts``: the prompt texts of N images.
     embed
-        ``embed(conditioning) -> conditioning``: the prompt embeddings.
+        ``embed(conditioning, prompts, seeds) -> conditioning``: the embeddings of the (rewritten) prompts.
+    branches
+        ``branches(prompts, seeds) -> B lists of N prompts``: prompts beside the image's own, whose noise is
+        predicted in the same pass, for ``combine``. Each costs one more U-Net row per image.
     modules
         U-Net module name, such as ``"mid_block"`` -> ``hook(output, step) -> output``. The output has
-        2N rows, the unconditional ones first.
+        (2 + B)N rows: unconditional, conditional, then branch after branch.
     combine
-        ``combine(unconditional, conditional, guidance, step, latents) -> noise``: how two noise predictions
-        become one; classifier-free guidance if not given.
+        ``combine(unconditional, conditional, guidance, step, latents, *branches) -> noise``: how the noise
+        predictions become one; classifier-free guidance if not given.
     """
 
     rewrite: Callable[[Sequence[str], Sequence[int]], Sequence[str]] | None = None
-    embed: Callable[[Conditioning], Conditioning] | None = None
+    embed: Callable[[Conditioning, Sequence[str], Sequence[int]], Conditioning] | None = None
+    branches: Callable[[Sequence[str], Sequence[int]], Sequence[Sequence[str]]] | None = None
     modules: Mapping[str, Callable[[Tensor, Step | None], Tensor]] = field(default_factory=dict)
-    combine: Callable[[Tensor, Tensor, float, Step | None, Tensor], Tensor] | None = None
+    combine: Callable[..., Tensor] | None = None
 
 
 def classifier_free_guidance(
-    unconditional: Tensor, conditional: Tensor, guidance: float, step: Step | None, latents: Tensor
+    unconditional: Tensor, conditional: Tensor, guidance: float, *_: object
 ) -> Tensor:
     r"""Return :math:`\epsilon_\emptyset + s\,(\epsilon_c - \epsilon_\emptyset)`, the ordinary combiner."""
     return unconditional + guidance * (conditional - unconditional)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from fairbench.errors import UserError, invalid, unknown
+from fairbench.networks import download
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,9 @@ def load_model(name: str, **options: Any) -> Any:
             ) from error
         return _call(name, factory, options)
     if match := re.fullmatch(r"([\w.-]+/[\w.-]+)@([\w./-]+)", name):
-        return _call(name, open_directory, options, directory=_download(*match.groups()), name=name)
+        return _call(
+            name, open_directory, options, directory=download(match[1], match[2], HUB_FILES), name=name
+        )
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         raise UserError(f"no directory {name!r}; a Hub model needs a revision: {name}@<commit or tag>")
     raise UserError(f"{unknown('model', name, list_models())}, or a directory, or org/name@revision")
@@ -225,19 +228,6 @@ def _placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
         return where, torch.float32
     half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return where, half if dtype == "auto" else getattr(torch, dtype)
-
-
-def _download(repository: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise UserError(
-            f"{repository}@{revision} is neither in the local cache nor to be had from the Hub: "
-            f"{_first_line(error)}"
-        ) from error
 
 
 def _call(name: str, factory: Callable[..., Any], options: dict[str, Any], /, **given: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -46,6 +46,8 @@ class Trajectory:
         Timestep of every step, shape (S,).
     scales
         What the latents are multiplied by before they enter the U-Net, shape (S,), float32.
+    prediction
+        The guided noise prediction of the last step.
     latents
         The :math:`z_i` that entered step i, before that scaling; None unless they were kept.
     """
@@ -53,6 +55,7 @@ class Trajectory:
     final: Tensor
     timesteps: Tensor
     scales: Tensor
+    prediction: Tensor
     latents: tuple[Tensor, ...] | None = None
 
 
@@ -81,28 +84,46 @@ class TextToImage:
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Return the embeddings of N prompts, padded to the length that the tokenizer takes.
 
-        Each distinct prompt is encoded once. Differentiable with respect to the text encoder.
+        Each distinct prompt is encoded once. Differentiable with respect to the text encoder. Raises like
+        `tokens`.
+        """
+        distinct = list(dict.fromkeys([*prompts, ""]))
+        with self._autocast():
+            embeddings = self.pipeline.text_encoder(self.tokens(distinct).to(self.device))[0]
+        index = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.device)
+        empty = embeddings[distinct.index("")]
+        return Conditioning(embeddings[index], empty.expand(len(prompts), *empty.shape))
+
+    def tokens(self, prompts: Sequence[str]) -> Tensor:
+        """Return the token numbers of N prompts, N x L, padded to the length that the tokenizer takes.
 
         Raises
         ------
         UserError
-            If a prompt has more tokens than the tokenizer takes: its end would be lost in silence.
+            If a prompt has more tokens than that: its end would be lost in silence.
         """
-        distinct = list(dict.fromkeys([*prompts, ""]))
-        with self._autocast():
-            embeddings = self.pipeline.text_encoder(self._tokens(distinct).to(self.device))[0]
-        index = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.device)
-        empty = embeddings[distinct.index("")]
-        return Conditioning(embeddings[index], empty.expand(len(prompts), *empty.shape))
+        tokenizer = self.pipeline.tokenizer
+        length = tokenizer.model_max_length
+        texts = [self.pipeline.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
+        rows = tokenizer(texts, padding="max_length", max_length=length, verbose=False).input_ids
+        for prompt, row in zip(texts, rows, strict=True):
+            if len(row) > length:
+                raise UserError(
+                    f"the prompt {prompt!r} has {len(row)} tokens and {self.name} takes {length}: shorten it"
+                )
+        return torch.tensor(rows)
 
     def condition(
         self, prompts: Sequence[str], seeds: Sequence[int], hooks: Hooks = NO_HOOKS
     ) -> Conditioning:
         """Return the conditioning of N images: rewrite the prompts, encode them, change the embeddings."""
+        branches = hooks.branches(prompts, seeds) if hooks.branches else ()
         if hooks.rewrite:
             prompts = hooks.rewrite(prompts, seeds)
         conditioning = self.encode(prompts)
-        return hooks.embed(conditioning) if hooks.embed else conditioning
+        further = tuple(self.encode(texts).conditional for texts in branches)
+        conditioning = replace(conditioning, branches=further)
+        return hooks.embed(conditioning, prompts, seeds) if hooks.embed else conditioning
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """Return the unit starting noise of every seed, N x C x h x w, the first draw of its generator."""
@@ -117,6 +138,7 @@ class TextToImage:
         guidance: float,
         hooks: Hooks = NO_HOOKS,
         keep: bool = False,
+        until: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Trajectory:
         """Sample the latents of N images.
@@ -134,6 +156,8 @@ class TextToImage:
             ``modules`` and ``combine`` are used here.
         keep
             Keep the latents that enter every step.
+        until
+            Stop after this many steps; ``final`` is then what the sampler had reached.
         progress
             Called as ``progress(done, total)`` after every step.
         """
@@ -141,21 +165,20 @@ class TextToImage:
         sources = generators(seeds)
         latents = self._draw(sources) * scheduler.init_noise_sigma
         extra = {"generator": sources} if "generator" in inspect.signature(scheduler.step).parameters else {}
-        kept, scales = [], []
-        for index, timestep in enumerate(scheduler.timesteps):
+        timesteps, kept, scales = scheduler.timesteps[:until], [], []
+        for index, timestep in enumerate(timesteps):
             # the scaling is linear, so one number tells it, and a later visitor of this step can repeat it
             scale = float(scheduler.scale_model_input(torch.ones(()), timestep))
-            step = Step(index, timestep, scale, tuple(seeds))
+            step = Step(index, len(scheduler.timesteps), timestep, scale, tuple(seeds))
             if keep:
                 kept.append(latents)
             scales.append(scale)
-            noise = self.predict_noise(
-                latents, timestep, conditioning, guidance, hooks, scale=scale, step=step
-            )
+            now = conditioning.at(step.index, step.total)
+            noise = self.predict_noise(latents, timestep, now, guidance, hooks, scale=scale, step=step)
             latents = scheduler.step(noise, timestep, latents, **extra, return_dict=False)[0]
             if progress:
-                progress(index + 1, len(scheduler.timesteps))
-        return Trajectory(latents, scheduler.timesteps, torch.tensor(scales), tuple(kept) if keep else None)
+                progress(index + 1, len(timesteps))
+        return Trajectory(latents, timesteps, torch.tensor(scales), noise, tuple(kept) if keep else None)
 
     def predict_noise(
         self,
@@ -168,7 +191,7 @@ class TextToImage:
         scale: float | Tensor = 1.0,
         step: Step | None = None,
     ) -> Tensor:
-        """Return the guided noise prediction, N x C x h x w, from one U-Net pass over 2N rows.
+        """Return the guided noise prediction, N x C x h x w, from one U-Net pass over (2 + branches) N rows.
 
         Parameters
         ----------
@@ -186,22 +209,23 @@ class TextToImage:
         step
             Handed on to the hooks.
         """
-        pairs = 1 if guidance == 1 and not (hooks.modules or hooks.combine) else 2
-        embeddings = (conditioning.unconditional, conditioning.conditional)[-pairs:]
+        embeddings = (conditioning.unconditional, conditioning.conditional, *conditioning.branches)
+        if guidance == 1 and not (hooks.modules or hooks.combine):
+            embeddings = (conditioning.conditional,)
         scale = torch.as_tensor(scale, dtype=latents.dtype, device=latents.device).reshape(-1, 1, 1, 1)
         timestep = timestep.to(latents.device).expand(len(latents))
         with attached(self.pipeline.unet, hooks, step), self._autocast():
             noise = self.pipeline.unet(
-                (latents * scale).repeat(pairs, 1, 1, 1),
-                timestep.repeat(pairs),
+                (latents * scale).repeat(len(embeddings), 1, 1, 1),
+                timestep.repeat(len(embeddings)),
                 torch.cat(embeddings),
                 return_dict=False,
             )[0].float()
-        if pairs == 1:
+        if len(embeddings) == 1:
             return noise
-        unconditional, conditional = noise.chunk(2)
+        unconditional, conditional, *branches = noise.chunk(len(embeddings))
         return (hooks.combine or classifier_free_guidance)(
-            unconditional, conditional, guidance, step, latents
+            unconditional, conditional, guidance, step, latents, *branches
         )
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -258,18 +282,6 @@ class TextToImage:
             if on_batch:
                 on_batch(min(rows.stop, len(seeds)), len(seeds))
         return torch.cat(batches)  # outside inference mode: an ordinary tensor, fit for training on
-
-    def _tokens(self, prompts: list[str]) -> Tensor:
-        tokenizer = self.pipeline.tokenizer
-        length = tokenizer.model_max_length
-        prompts = [self.pipeline.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
-        rows = tokenizer(prompts, padding="max_length", max_length=length, verbose=False).input_ids
-        for prompt, row in zip(prompts, rows, strict=True):
-            if len(row) > length:
-                raise UserError(
-                    f"the prompt {prompt!r} has {len(row)} tokens and {self.name} takes {length}: shorten it"
-                )
-        return torch.tensor(rows)
 
     def _draw(self, sources: list[torch.Generator]) -> Tensor:
         config = self.pipeline.unet.config

@@ -1,4 +1,4 @@
-"""The fifth hook point, the weights: put a LoRA adapter into a model and take it out again.
+"""The fifth hook point, the weights: put an adapter or whole matrices into a model, and take them out.
 
 The original layers are set aside and put back, never computed with, so the model is bit-identical afterwards.
 """
@@ -43,6 +43,52 @@ def lora_weights(model: TextToImage, state: Mapping[str, Tensor]) -> Iterator[No
             if tensors:
                 stack.enter_context(_injected(getattr(model.pipeline, component), tensors))
         yield
+
+
+@contextmanager
+def replaced_weights(model: TextToImage, state: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let the matrices of ``state`` take the place of the model's own, for as long as the context lasts.
+
+    Parameters
+    ----------
+    model : TextToImage
+        Unchanged afterwards, to the bit.
+    state : mapping
+        ``unet.<parameter>`` or ``text_encoder.<parameter>`` -> what to put there, of the same shape.
+
+    Raises
+    ------
+    UserError
+        If the model has no such parameter, or one of another shape.
+    """
+    places = {key: _place(model, key, tensor) for key, tensor in state.items()}
+    originals = {key: module._parameters[name] for key, (module, name) in places.items()}
+    try:
+        for key, (module, name) in places.items():
+            replacement = state[key].to(originals[key])
+            module._parameters[name] = nn.Parameter(replacement, requires_grad=False)
+        yield
+    finally:
+        for key, (module, name) in places.items():
+            module._parameters[name] = originals[key]
+
+
+def _place(model: TextToImage, key: str, tensor: Tensor) -> tuple[nn.Module, str]:
+    """Return the module that holds the parameter ``key``, and its name in it."""
+    component, _, rest = key.partition(".")
+    path, _, name = rest.rpartition(".")
+    if component not in COMPONENTS:
+        raise UserError(f"{key!r} is a weight of neither {' nor '.join(COMPONENTS)}")
+    module = dict(getattr(model.pipeline, component).named_modules()).get(path)
+    parameter = None if module is None else module._parameters.get(name)
+    if module is None or parameter is None:
+        raise UserError(f"the weights do not fit {model.name}: its {component} has no {rest!r}")
+    if parameter.shape != tensor.shape:
+        raise UserError(
+            f"the weights do not fit {model.name}: {rest!r} of its {component} has the shape "
+            f"{tuple(parameter.shape)}, not {tuple(tensor.shape)}"
+        )
+    return module, name
 
 
 def _layers(model: TextToImage, component: str, state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

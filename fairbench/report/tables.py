@@ -89,7 +89,14 @@ def _caption(metrics: Metrics) -> str:
         for duty, key in (("judged by", "primary_judge"), ("trained with", "training_judge"))
         if metrics.get(key)
     ]
-    return "\n".join([LEGEND, *([" · ".join(judges)] if judges else []), *metrics.get("notes", ())])
+    warnings = [f"warning: {w['name']}{_since(w)}: {w['sentence']}" for w in metrics.get("warnings", ())]
+    return "\n".join(
+        [LEGEND, *([" · ".join(judges)] if judges else []), *metrics.get("notes", ()), *warnings]
+    )
+
+
+def _since(warning: Mapping[str, Any]) -> str:
+    return f", since update {warning['since']}" if warning.get("since") is not None else ""
 
 
 def _bias_rows(metrics: Metrics, attribute: str, method: str | None) -> list[tuple[str, str, list[str]]]:

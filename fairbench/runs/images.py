@@ -4,6 +4,7 @@ A run that was killed makes only those that are missing.
 """
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,24 @@ def generate_missing(
         progress(done)
     if len(missing):
         os.sync()
+
+
+def adopt(rows: "pd.DataFrame", directory: Path, others: Sequence[Path]) -> None:
+    """Take over the images of ``rows`` that one of the ``others`` holds, as a further name of the same file.
+
+    An image is never changed in place, so neither directory can spoil the other's.
+    """
+    for image in rows["image"]:
+        path = directory / image
+        source = next((other / image for other in others if (other / image).is_file()), None)
+        if source is None or path.exists():
+            continue
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source, path)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(source, path)
 
 
 def save_image(path: Path, image: "Tensor") -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from fairbench.attributes import AttributeSpace
 from fairbench.config import RunConfig
-from fairbench.errors import UserError
+from fairbench.errors import Unsupported, UserError
 from fairbench.features import ImageFeatures, load_features
 from fairbench.judges import Judge, check_covers, load_judge, refuse_training_judge
 from fairbench.models.loading import load_model
@@ -82,8 +82,8 @@ def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
             f"{config.model} can only be evaluated, with --method original: "
             f"{config.method} needs a diffusion model"
         )
-    if plan.trains and hasattr(plan.method, "check"):
-        plan.method.check(model)
+    if plan.trains:
+        _check_method(plan, model)
     judges, features = _observers(named, plan.space, device)
     training_judge = load_judge(named["training_judge"]).to(device) if plan.trains else None
     if training_judge:
@@ -163,6 +163,18 @@ def _named(config: RunConfig, trains: bool) -> dict[str, Any]:
             f"name a directory with {', '.join(missing)}"
         )
     return given
+
+
+def _check_method(plan: Plan, model: Any) -> None:
+    """Ask the method whether it can do what is asked of it with this model."""
+    try:
+        if hasattr(plan.method, "check"):
+            plan.method.check(model)
+        if hasattr(plan.method, "check_task"):
+            texts = [prompt.text for prompt in (*plan.training, *plan.test)]
+            plan.method.check_task(model, plan.space, plan.target, texts)
+    except UserError as error:
+        raise Unsupported(str(error)) from error
 
 
 def _refuse_twins(names: Sequence[str]) -> None:

@@ -54,6 +54,10 @@ class Measurement(BaseModel):
     """The feature network of distances and diversity, where there is one."""
     sequential: dict[str, Any] | None = None
     """How generating was stopped, where it was not planned in advance."""
+    updates: int = 0
+    """Of the finetuning, as planned."""
+    stop_on: tuple[str, ...] = ()
+    """Warnings that were to end it."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -84,6 +88,8 @@ def describe(
         judges=used(instruments),
         network=instruments.network,
         sequential=sequential,
+        updates=plan.updates,
+        stop_on=config.stop_on,
     )
 
 

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.config import RunConfig
-from fairbench.errors import UserError, invalid
+from fairbench.errors import Unsupported, UserError, invalid, unknown
+from fairbench.finetuning.monitors import MONITORS
 from fairbench.runs.registry import ORIGINAL, find_method
 from fairbench.suites import Prompt, PromptSuite, load_suite
 
@@ -39,9 +40,12 @@ def make_plan(config: RunConfig) -> Plan:
     Raises
     ------
     UserError
-        A method, option, suite or attribute is unknown, the target does not fit, or there are fewer test
-        prompts than asked for.
+        A method, option, suite, attribute or monitor is unknown, the target does not fit, or there are fewer
+        test prompts than asked for.
     """
+    for name in config.stop_on:
+        if name not in MONITORS:
+            raise unknown("monitor to stop on", name, MONITORS)
     method = find_method(config.method)
     try:
         settings = method.Config(**config.method_options)
@@ -49,6 +53,7 @@ def make_plan(config: RunConfig) -> Plan:
         raise invalid(f"method {config.method}", error, method.Config.model_fields) from None
     suite = load_suite(config.suite)
     space = AttributeSpace(config.attributes)
+    _check_supported(method, space)
     updates = config.updates or getattr(settings, "updates", None) or 0
     if updates and config.method != ORIGINAL and "train" not in suite.splits and not config.adapter:
         raise UserError(
@@ -69,6 +74,16 @@ def make_plan(config: RunConfig) -> Plan:
         target=TargetDistribution.parse(config.target, space),
         updates=updates,
     )
+
+
+def _check_supported(method: Any, space: AttributeSpace) -> None:
+    """Raise a ``UserError`` where the method says which attributes it supports and this is none of them."""
+    supported = getattr(method, "supports", None)
+    for name in space.names:
+        if supported is not None and name not in supported:
+            raise Unsupported(
+                f"{method.name} does not support {name}: give --attributes out of {', '.join(supported)}"
+            )
 
 
 def _first(prompts: Iterable[Prompt], count: int | None) -> tuple[Prompt, ...]:

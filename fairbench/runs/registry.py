@@ -6,6 +6,7 @@ named and passed over.
 
 import ast
 import importlib.util
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -56,10 +57,40 @@ def find_method(name: str) -> Any:
         raise UserError(
             f"method {name!r} of {_package(points[0])} cannot be loaded: {_one_line(error)}"
         ) from error
-    missing = [part for part in INTERFACE if not hasattr(method, part)]
-    if missing:
+    if missing := _lacking(method):
         raise UserError(f"method {name!r} of {_package(points[0])} lacks {', '.join(missing)}")
     return method
+
+
+def method_in(path: Path) -> Any:
+    """Return the class of the one method that the Python file ``path`` defines.
+
+    Raises
+    ------
+    UserError
+        The file is missing or cannot be imported, or it defines no method, or several.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    spec = importlib.util.spec_from_file_location(f"fairbench_method_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path}: is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses and pydantic look a class's module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path} cannot be loaded: {_one_line(error)}") from error
+    own = [kind for kind in vars(module).values() if getattr(kind, "__module__", "") == spec.name]
+    methods = [kind for kind in own if isinstance(kind, type) and not _lacking(kind)]
+    if len(methods) != 1:
+        found = ", ".join(kind.__name__ for kind in methods) or "none"
+        raise UserError(f"{path}: holds {found}; one class with {', '.join(INTERFACE)} is needed")
+    return methods[0]
+
+
+def _lacking(method: Any) -> list[str]:
+    return [part for part in INTERFACE if not hasattr(method, part)]
 
 
 def _entries() -> list[EntryPoint]:

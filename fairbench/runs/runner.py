@@ -4,7 +4,7 @@ original images -> finetuning -> debiased images of the same noise -> records ->
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,7 +14,7 @@ from fairbench.errors import UserError
 from fairbench.intervention import FitContext, Intervention
 from fairbench.runs.adaptive import Adaptive
 from fairbench.runs.directory import RunDirectory, default_directory
-from fairbench.runs.images import generate_missing, generator
+from fairbench.runs.images import adopt, generate_missing, generator
 from fairbench.runs.instruments import Instruments, load_instruments
 from fairbench.runs.measurement import describe
 from fairbench.runs.plan import Plan, make_plan
@@ -22,7 +22,9 @@ from fairbench.runs.records import planned, record_reference
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.session import Draw, Progress, Session
 from fairbench.runs.stored import load_run
+from fairbench.runs.training_faces import training_faces
 from fairbench.runs.training_log import TrainingLog
+from fairbench.runs.watch import Watch
 from fairbench.storage import atomic_write_table, lock
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def run(
     progress: Progress = lambda stage, done, total: None,
     draw: Draw | None = None,
     model: Any | None = None,
+    originals: Sequence[Path] = (),
+    warn: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Debias a model and measure it before and after; return the metrics.
 
@@ -60,6 +64,10 @@ def run(
         Draws the pictures.
     model
         Takes the place of the one that ``config`` names.
+    originals
+        Runs of the same model, prompts and noise, whose images of the original model may be taken over.
+    warn
+        Told in a line of what goes wrong while the method trains.
 
     Raises
     ------
@@ -81,7 +89,9 @@ def run(
         if given and not place.adapter.is_dir():
             given.save(place.path / "training" / "adapter")
             (place.path / "training" / "adapter").rename(place.adapter)
-        return _Run(plan, place, instruments, progress).to_the_end(draw)
+        session = _Run(plan, place, instruments, progress, warn)
+        adopt(session.rows(ORIGINAL, "original"), place.path, originals)
+        return session.to_the_end(draw)
 
 
 def _given_adapter(plan: Plan) -> Intervention | None:
@@ -97,9 +107,16 @@ def _given_adapter(plan: Plan) -> Intervention | None:
 class _Run(Session):
     """The stages of one run, in the order in which they are written here."""
 
-    def __init__(self, plan: Plan, place: RunDirectory, instruments: Instruments, progress: Progress) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        place: RunDirectory,
+        instruments: Instruments,
+        progress: Progress,
+        warn: Callable[[str], None],
+    ) -> None:
         super().__init__(place, plan.config, instruments, {"suite": plan.suite.sha256}, progress)
-        self.plan = plan
+        self.plan, self.warn = plan, warn
         self.sequential: dict[str, Any] | None = None
 
     def to_the_end(self, draw: Draw | None) -> dict[str, Any]:
@@ -116,7 +133,7 @@ class _Run(Session):
         """Generate the test images of the model as it is; return their rows."""
         if width := self.plan.config.until_width:
             return self._until(width)
-        return self._images(self._rows(ORIGINAL, "original"), "original images", None)
+        return self._images(self.rows(ORIGINAL, "original"), "original images", None)
 
     def _until(self, width: float) -> "pd.DataFrame":
         """Generate images of the model as it is until the gap is known so well."""
@@ -135,10 +152,11 @@ class _Run(Session):
             return Intervention.load(self.place.adapter)
         plan, instruments = self.plan, self.instruments
         log = TrainingLog(self.place.training / "log.jsonl")
+        watch = Watch(log, plan.config.stop_on, self.warn)
 
-        def tell(row: dict[str, Any]) -> None:
-            log.append(row)
+        def tell(row: dict[str, Any]) -> bool:
             self.progress("finetuning", int(row["update"]), plan.updates)
+            return watch(row)
 
         context = FitContext(
             model=instruments.model,
@@ -153,6 +171,7 @@ class _Run(Session):
             suite=plan.suite.name,
             suite_version=plan.suite.version,
             log=tell,
+            faces=training_faces(plan.config.model, instruments.training_features, plan.training),
         )
         with self._stage("finetuning"):
             self.progress("finetuning", 0, plan.updates)
@@ -164,11 +183,11 @@ class _Run(Session):
 
     def debiased_images(self, intervention: Intervention) -> "pd.DataFrame":
         """Generate the same test images, from the same noise, with the method applied; return their rows."""
-        plan, rows = self.plan, self._rows(self.plan.config.method, "debiased")
+        plan, rows = self.plan, self.rows(self.plan.config.method, "debiased")
         pairs = zip(rows["prompt_id"], rows["seed"], strict=True)
         drawn = draws.Draw.make(plan.space, plan.target, plan.config.draw, pairs)
         if plan.method.draw_class == "drawn":
-            rows["drawn"] = [plan.space.labels[k] for k in drawn(rows["seed"])]
+            rows["drawn"] = [plan.space.labels[k] for k in drawn(rows["seed"].tolist())]
         with plan.method.apply(intervention, self.instruments.model, drawn) as hooks:
             return self._images(rows, "debiased images", hooks)
 
@@ -179,7 +198,8 @@ class _Run(Session):
             plan.suite, plan.test, config.images_per_prompt, config.seed, self.instruments
         )
 
-    def _rows(self, variant: str, folder: str) -> "pd.DataFrame":
+    def rows(self, variant: str, folder: str) -> "pd.DataFrame":
+        """List the images of one variant."""
         config = self.plan.config
         return planned(
             variant, folder, self.plan.suite, self.plan.test, config.images_per_prompt, config.seed

@@ -16,6 +16,7 @@ from fairbench.runs.instruments import Instruments
 from fairbench.runs.measurement import MEASUREMENT, SCHEMA_VERSION, Measurement, read_measurement
 from fairbench.runs.provenance import Stopwatch, describe_machine, peak_memory
 from fairbench.runs.records import record
+from fairbench.runs.watch import told_at_the_end
 from fairbench.storage import (
     atomic_write_json,
     atomic_write_table,
@@ -71,10 +72,7 @@ class Session:
 
     def training_table(self) -> "pd.DataFrame | None":
         """Return the training log as a table, ``None`` where nothing was trained."""
-        import pandas as pd
-
-        path = self.place / "training.parquet"
-        return pd.read_parquet(path) if path.is_file() else None
+        return _table(self.place / "training.parquet")
 
     def _records(
         self, variants: "Sequence[pd.DataFrame]", measurement: Measurement, reference: Reference
@@ -128,13 +126,17 @@ class Session:
 
 def measure_stored(directory: Path, records: "pd.DataFrame") -> dict[str, Any]:
     """Compute ``metrics.json`` anew from what lies in ``directory``."""
-    import pandas as pd
     from safetensors.torch import load_file
 
-    reference = directory / "reference.parquet"
-    return measure(
-        records,
-        load_file(directory / "features.safetensors"),
-        read_measurement(directory / MEASUREMENT),
-        pd.read_parquet(reference) if reference.is_file() else None,
-    )
+    measurement = read_measurement(directory / MEASUREMENT)
+    reference, log = (_table(directory / f"{name}.parquet") for name in ("reference", "training"))
+    metrics = measure(records, load_file(directory / "features.safetensors"), measurement, reference)
+    if log is not None:
+        metrics = told_at_the_end(log, metrics, measurement.updates, measurement.stop_on)
+    return metrics
+
+
+def _table(path: Path) -> "pd.DataFrame | None":
+    import pandas as pd
+
+    return pd.read_parquet(path) if path.is_file() else None

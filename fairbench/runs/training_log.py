@@ -1,6 +1,7 @@
 """The log of a training while it goes on: one line of JSON per update, so that a kill loses none."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,16 @@ class TrainingLog:
 
     def table(self) -> "pd.DataFrame":
         """Return one row per update, the latest where an update was repeated after an interruption."""
-        import pandas as pd
-
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        table = pd.DataFrame([row for line in lines if (row := _read(line)) is not None])
-        return table.drop_duplicates("update", keep="last", ignore_index=True) if "update" in table else table
+        return latest([row for line in lines if (row := _read(line)) is not None])
+
+
+def latest(rows: Sequence[Mapping[Any, Any]]) -> "pd.DataFrame":
+    """Return one row per update, the last where there are several."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows)
+    return table.drop_duplicates("update", keep="last", ignore_index=True) if "update" in table else table
 
 
 def _read(line: str) -> dict[str, Any] | None:

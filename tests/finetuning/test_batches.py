@@ -32,3 +32,13 @@ def test_prompts_come_in_epochs_and_noise_out_of_their_bank(tmp_path_factory, pr
         assert all(seed in bank[text] for text, seed in zip(batch.texts, batch.seeds, strict=True))
         seen += batch.texts[::images]
     assert len(set(seen)) == len(seen)
+
+
+@given(prompts=st.integers(1, 5), count=st.integers(1, 5))
+def test_the_shares_of_several_processes_are_the_whole(tmp_path_factory, prompts, count):
+    batch = Batches(make_context(tmp_path_factory.getbasetemp(), model=object()), prompts, 2, 3)[0]
+    shares = [batch.share(index, count) for index in range(count)]
+    images = sorted(pair for share in shares for pair in zip(share.texts, share.seeds, strict=True))
+    assert images == sorted(zip(batch.texts, batch.seeds, strict=True))
+    assert all(share.total == batch.total == 2 * prompts for share in shares)
+    assert all(len(set(share.texts)) * 2 == len(share.texts) for share in shares)

@@ -5,9 +5,9 @@ import torch
 
 from fairbench.errors import UserError
 from fairbench.finetuning import engine
-from fairbench.finetuning.engine import Training
+from fairbench.finetuning.engine import Pace, Training
 
-SETTINGS = {"learning_rate": 0.1, "ema_decay": 0.9, "clip": 1.0}
+PACE = Pace(learning_rate=0.1, ema_decay=0.9, clip=1.0)
 
 
 class Interrupted(Exception):
@@ -33,7 +33,7 @@ def noisy_bowl(values, scale=1.0):
 
 
 def start(directory, values, identity="one"):
-    return Training(values, directory, {"identity": identity}, **SETTINGS)
+    return Training(values, directory, {"identity": identity}, PACE)
 
 
 def test_an_interrupted_training_ends_bit_identical(tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_large_gradients_are_clipped_and_counted(tmp_path):
     start(tmp_path, values).run(3, noisy_bowl(values, scale=100.0), rows.append)
     assert rows[-1]["clipped"] == 3 and rows[0]["gradient_norm"] > 100
     total = torch.cat([value.grad for value in values.values()]).norm()
-    torch.testing.assert_close(total.item(), SETTINGS["clip"], rtol=1e-4, atol=0)
+    torch.testing.assert_close(total.item(), PACE.clip, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("failure", ["gradient", "exception"])
@@ -116,7 +116,7 @@ def test_ten_in_a_row_end_the_training(tmp_path):
 def test_a_state_of_other_settings_is_refused(tmp_path):
     values = parameters()
     start(tmp_path, values).run(1, noisy_bowl(values), lambda row: None)
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match="identity is one there and other here"):
         start(tmp_path, parameters(), identity="other")
 
 
@@ -124,3 +124,14 @@ def test_a_broken_state_is_reported(tmp_path):
     (tmp_path / engine.STATE).write_bytes(b"not safetensors")
     with pytest.raises(UserError, match="broken"):
         start(tmp_path, parameters())
+
+
+def test_a_log_may_end_the_training_and_what_was_done_is_kept(tmp_path):
+    values = parameters()
+    shorter = start(tmp_path / "short", values).run(3, noisy_bowl(values), lambda row: None)
+    values = parameters()
+    stopped = start(tmp_path / "stopped", values)
+    average = stopped.run(9, noisy_bowl(values), lambda row: row["update"] == 3)
+    assert stopped.progress.update == 3
+    assert all(torch.equal(average[name], shorter[name]) for name in average)
+    assert start(tmp_path / "stopped", parameters()).progress.update == 3

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fairbench.finetuning.gains import direct_path_gains, path_gains, step_weights
-from fairbench.finetuning.gradient import adjusted_gradient, exact_gradient, subsample
+from fairbench.finetuning.gradient import adjusted_gradient, exact_gradient
+from fairbench.finetuning.rules import subsample
 from fairbench.models.text_to_image import TextToImage
 from tests.tiny import tiny_pipeline
 

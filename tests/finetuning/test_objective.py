@@ -4,9 +4,12 @@ import pytest
 import torch
 from scipy.stats import binom
 
+from fairbench.errors import UserError
 from fairbench.finetuning.batches import Batch
+from fairbench.finetuning.faces import WholePictures
 from fairbench.finetuning.objective import Objective
-from tests.finetuning.stand_ins import ColourJudge, make_context
+from fairbench.finetuning.settings import Settings
+from tests.finetuning.stand_ins import Coarse, ColourJudge, make_context
 
 
 class NoOriginals:
@@ -15,10 +18,26 @@ class NoOriginals:
     def __init__(self, images, context):
         logits = context.judge.logits(images)
         self.table = {f"features/{network.name}": network(images) for network in context.features}
-        self.table |= {f"class/{name}": logits[name].argmax(1) for name in context.space.names}
+        for name in context.space.names:
+            confidence, self.table[f"class/{name}"] = logits[name].softmax(1).max(1)
+            self.table[f"confidence/{name}"] = confidence
+        if context.faces:
+            boxes = context.faces.boxes(images)
+            self.table |= {"face/box": boxes, "face/features": context.faces.features(images, boxes)}
 
     def look_up(self, pictures, device):
         return self.table
+
+
+class UpperHalves(WholePictures):
+    """Every face fills the upper half of its picture."""
+
+    def boxes(self, images):
+        return super().boxes(images) * torch.tensor([1, 1, 1, 0.5])
+
+
+def noisy(count, seed):
+    return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
 def pictures(reds):
@@ -28,16 +47,19 @@ def pictures(reds):
     return images
 
 
-def evaluate(tmp_path, images, prompts, **changes):
+def evaluate(tmp_path, images, prompts, at_once=100, originals=None, settings=None, **changes):
+    """Return the gradient at the images, which stand for their own latents, and the log."""
     context = make_context(tmp_path, model=object(), judge=ColourJudge(4.0), **changes)
-    batch = Batch(0, ["a"] * len(images), list(range(len(images))), len(images) // prompts, torch.Generator())
-    objective = Objective(context, NoOriginals(images, context), 0.8, 8.0, 0.2)
-    return objective(images, batch)
+    count = len(images)
+    batch = Batch(0, ["a"] * count, list(range(count)), count // prompts, torch.Generator(), count)
+    before = NoOriginals(images if originals is None else originals, context)
+    settings = Settings(**{"image_weight": 8.0} | (settings or {}))
+    return Objective(context, before, settings, lambda latents: latents, at_once)(images, batch)
 
 
 def test_alignment_is_the_mean_over_prompts_of_confident_cross_entropies(tmp_path):
     reds = [0.1, -0.2, 0.3, 0.25, 0.15, 0.05, -0.1, 0.2, 0.3, 0.35]
-    loss, row = evaluate(tmp_path, pictures(reds), prompts=2)
+    _, row = evaluate(tmp_path, pictures(reds), prompts=2)
     expected = 0.0
     for part in (reds[:5], reds[5:]):
         maleness = sorted(part, reverse=True)
@@ -46,7 +68,7 @@ def test_alignment_is_the_mean_over_prompts_of_confident_cross_entropies(tmp_pat
             if max(male, 1 - male) >= 0.8:
                 logit = 8.0 * red * (-1 if male > 0.5 else 1)
                 expected += math.log1p(math.exp(-logit)) / 5 / 2
-    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    assert row["loss"] == pytest.approx(expected, rel=1e-4)
     assert row["loss_semantics"] == pytest.approx(0, abs=1e-5)
     assert row["gap_gender"] == pytest.approx(((4 - 1) / 5 + (4 - 1) / 5) / 2)
     assert row["faces"] == 1
@@ -55,17 +77,67 @@ def test_alignment_is_the_mean_over_prompts_of_confident_cross_entropies(tmp_pat
 def test_pictures_without_a_face_take_no_part(tmp_path):
     images = pictures([0.1, -0.2, 0.3, 0.2, 0.15, 0.3])
     images[2:] = 0
-    loss, row = evaluate(tmp_path, images, prompts=3)
-    assert math.isfinite(loss.item()) and row["faces"] == pytest.approx(2 / 6)
+    gradient, row = evaluate(tmp_path, images, prompts=3)
+    assert gradient.isfinite().all() and row["faces"] == pytest.approx(2 / 6)
     assert row["gap_gender"] == 0
     assert math.isnan(evaluate(tmp_path, images * 0, prompts=1)[1]["gap_gender"])
 
 
 def test_several_attributes_are_matched_together(tmp_path):
-    images = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(3)).requires_grad_()
-    loss, row = evaluate(tmp_path, images, prompts=2, attributes="gender,race")
-    (gradient,) = torch.autograd.grad(loss, images)
+    gradient, row = evaluate(tmp_path, noisy(8, 3), prompts=2, attributes="gender,race")
     assert gradient.isfinite().all() and {"gap_gender", "gap_race"} <= row.keys()
+
+
+def test_the_gradient_is_that_of_the_loss(tmp_path):
+    images, before = noisy(6, 3), noisy(6, 4)
+    gradient, _ = evaluate(tmp_path, images, prompts=2, originals=before)
+    direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * 1e-3
+    ahead, behind = (
+        evaluate(tmp_path, images + sign * direction, prompts=2, originals=before)[1]["loss"]
+        for sign in (1, -1)
+    )
+    assert (gradient * direction).sum().item() == pytest.approx((ahead - behind) / 2, rel=0.02)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 5])
+@pytest.mark.parametrize("settings", [{}, {"face_weight": 1.0, "region_factor": 0.3}])
+def test_uneven_portions_do_not_change_the_gradient(tmp_path, at_once, settings):
+    """The authors' last micro-batch weighed up to three times as much as the others."""
+    images = noisy(8, 3)
+    images[5] = 0  # no face
+    options = {
+        "prompts": 2,
+        "originals": noisy(8, 4),
+        "attributes": "gender,race",
+        "settings": settings,
+        "faces": WholePictures(Coarse(), lambda: noisy(5, 9)),
+    }
+    whole, row = evaluate(tmp_path, images, **options)
+    parts, again = evaluate(tmp_path, images, at_once=at_once, **options)
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-7)
+    assert again == pytest.approx(row, rel=1e-4, nan_ok=True)
+
+
+def test_a_changing_face_is_held_less_than_the_rest_of_its_picture(tmp_path):
+    faces = UpperHalves(Coarse(), lambda: noisy(5, 9))
+    images, before = noisy(4, 3), 1 - noisy(4, 4)
+    options = {"prompts": 1, "originals": before, "target": "gender=0/1", "faces": faces}
+    weak = {"confidence": 1.0, "change_factor": 1.0}  # certain targets, so all else follows from the class
+    plain, row = evaluate(tmp_path, images, settings=weak, **options)
+    held, again = evaluate(tmp_path, images, settings=weak | {"region_factor": 0.25}, **options)
+    aligned, _ = evaluate(tmp_path, images, settings=weak | {"image_weight": 0}, **options)
+    changing = NoOriginals(before, make_context(tmp_path, model=object(), judge=ColourJudge(4.0))).table
+    changes = changing["class/gender"] != 1
+    assert changes.any() and not changes.all()
+    factor = torch.ones(4, 1, 8, 8)
+    factor[changes, :, :4] = 0.25
+    torch.testing.assert_close(held - aligned, (plain - aligned) * factor, rtol=1e-3, atol=1e-7)
+    assert again["loss"] == pytest.approx(row["loss"])  # the loss does not notice, its gradient does
+
+
+def test_unknown_attributes_in_a_factor_are_a_mistake(tmp_path):
+    with pytest.raises(UserError, match="unknown attribute in change_factor 'race'"):
+        evaluate(tmp_path, noisy(4, 3), prompts=1, settings={"change_factor": {"race": 0.5}})
 
 
 def test_broken_pictures_are_reported_not_judged(tmp_path):

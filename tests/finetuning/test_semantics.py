@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairbench.finetuning.semantics import OriginalPictures, preservation_loss
+from fairbench.finetuning.semantics import OriginalPictures, factors, preservation_loss
 from tests.finetuning.stand_ins import Coarse, make_context
 
 PICTURES = [("nurse", 1), ("pilot", 1), ("nurse", 2)]
@@ -41,7 +41,9 @@ def test_the_table_holds_what_the_networks_see(context):
     images = Painter()(*zip(*PICTURES, strict=True))
     torch.testing.assert_close(seen["features/coarse"], Coarse()(images))
     for name in ("gender", "race"):
-        assert torch.equal(seen[f"class/{name}"], context.judge.logits(images)[name].argmax(1))
+        probabilities = context.judge.logits(images)[name].softmax(1)
+        assert torch.equal(seen[f"class/{name}"], probabilities.argmax(1))
+        torch.testing.assert_close(seen[f"confidence/{name}"], probabilities.amax(1))
 
 
 def test_a_picture_without_a_face_has_no_class(context):
@@ -71,10 +73,29 @@ def test_the_loss_is_the_weighted_cosine_distance():
     }
     # the same in both; gender must change; race has no target; no face and no target
     labels = {"gender": torch.tensor([0, 0, 1, -1]), "race": torch.tensor([2, 2, -1, -1])}
-    loss, similarity = preservation_loss(images, originals, labels, features, 0.2)
+    weight = factors(labels, originals, {"gender": 0.2, "race": 0.2})
+    loss, similarity = preservation_loss(images, originals, weight, features)
     expected = 0.0
     for weight, one, other in zip([1, 0.2, 0.2, 0.2], Coarse()(images), Coarse()(before), strict=True):
         one, other = one.numpy(), other.numpy()
         expected += weight * (1 - one @ other / np.sqrt(one @ one * (other @ other))) / 4
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert loss.mean().item() == pytest.approx(expected, rel=1e-5)
     assert similarity["coarse"].shape == (4,)
+
+
+def test_the_smallest_factor_of_what_must_change_counts():
+    originals = {"class/gender": torch.tensor([0, 0, 0, 0, -1]), "class/race": torch.tensor([1, 1, 1, 1, -1])}
+    labels = {"gender": torch.tensor([0, 1, 0, 1, 0]), "race": torch.tensor([1, 1, 2, -1, 1])}
+    found = factors(labels, originals, {"gender": 0.2, "race": 0.6})
+    torch.testing.assert_close(found, torch.tensor([1, 0.2, 0.6, 0.2, 0.2]))
+
+
+def test_a_region_scales_the_gradient_and_leaves_the_loss():
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    originals = {"features/coarse": Coarse()(1 - images.detach())}
+    region = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    plain, _ = preservation_loss(images, originals, torch.ones(2), [Coarse()])
+    held, _ = preservation_loss(images, originals, torch.ones(2), [Coarse()], region)
+    torch.testing.assert_close(held, plain)
+    before, after = (torch.autograd.grad(loss.sum(), images)[0] for loss in (plain, held))
+    torch.testing.assert_close(after, before * region)

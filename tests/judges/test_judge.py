@@ -116,7 +116,7 @@ def test_a_judge_covers_the_attributes_it_has(judge):
 
 def test_the_training_judge_may_not_evaluate(judge):
     def on_disk(sha256, weights):
-        return Judge(judge.description, SimpleNamespace(), sha256, weights)
+        return Judge(judge.description, SimpleNamespace(), sha256, frozenset(weights))
 
     refuse_training_judge([on_disk("a", "1"), on_disk("b", "2")], on_disk("c", "3"))
     for training in (on_disk("b", "2"), on_disk("renamed", "2")):

@@ -66,11 +66,11 @@ def test_the_sha256_follows_description_and_weights(saved, copy):
     assert load_judge(copy).sha256 == first.sha256
     edit(copy, name="renamed")
     renamed = load_judge(copy)
-    assert renamed.sha256 != first.sha256 and renamed.weights_sha256 == first.weights_sha256
+    assert renamed.sha256 != first.sha256 and renamed.weights == first.weights
     tensors = load_file(copy / "model.safetensors")
     tensors["face.bias"] += 1
     save_file(tensors, copy / "model.safetensors")
-    assert load_judge(copy).weights_sha256 != first.weights_sha256
+    assert load_judge(copy).weights != first.weights
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(tmp_path, monkeypatch, saved):

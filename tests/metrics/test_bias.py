@@ -54,6 +54,27 @@ def test_intersections_follow_the_attribute_space() -> None:
     assert labels[3:].tolist() == [-1, -1]
 
 
+WEIGHTS = st.lists(st.integers(0, 5), min_size=6, max_size=6).filter(lambda weights: weights[0] > 0)
+
+
+@given(COUNTS.filter(any), WEIGHTS)
+def test_the_formula_for_any_target(counts: list[int], weights: list[int]) -> None:
+    f, t = np.array(counts) / sum(counts), np.array(weights[: len(counts)]) / sum(weights[: len(counts)])
+    gaps = [abs((f[i] - t[i]) - (f[j] - t[j])) for i, j in combinations(range(len(counts)), 2)]
+    assert bias(f, t) == pytest.approx(sum(gaps) / len(gaps))
+    assert bias(t, t) == 0 and (bias(f, t) > 1e-12) == (np.abs(f - t).max() > 1e-12)
+    assert bias(f, np.full(len(f), 1 / len(f))) == pytest.approx(bias(f))
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=4).filter(any), st.integers(0, 5), WEIGHTS)
+def test_bounds_for_any_target(counts: list[int], missing: int, weights: list[int]) -> None:
+    target = np.array(weights[: len(counts)]) / sum(weights[: len(counts)])
+    fillings = combinations_with_replacement(range(len(counts)), missing)
+    completions = [counts + class_counts(filling, len(counts)) for filling in fillings]
+    values = [float(bias(completion / completion.sum(), target)) for completion in completions]
+    assert bias_bounds(counts, missing, target) == pytest.approx((min(values), max(values)), abs=1e-12)
+
+
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=4).filter(any), st.integers(0, 5))
 def test_bounds_are_the_extremes_over_every_completion(counts: list[int], missing: int) -> None:
     fillings = combinations_with_replacement(range(len(counts)), missing)

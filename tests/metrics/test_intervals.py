@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
-from fairbench.metrics.intervals import mean_interval
+from fairbench.metrics.intervals import bounds_interval, mean_interval, t_interval
 
 
 def test_coverage_with_prompts_as_clusters() -> None:
@@ -51,3 +52,31 @@ def test_always_numbers_around_the_mean(values: list[float]) -> None:
     interval = mean_interval(values)
     assert interval is not None
     assert interval[0] <= np.mean(values) <= interval[1]
+
+
+def test_students_interval_is_scipys() -> None:
+    values = [0.1, None, 0.5, 0.2, float("nan"), 0.9, 0.4]
+    expected = ttest_1samp([0.1, 0.5, 0.2, 0.9, 0.4], 0).confidence_interval(0.9)
+    assert t_interval(values, confidence=0.9) == pytest.approx((expected.low, expected.high))
+    assert t_interval([0.3]) is None and t_interval([0.3, 0.3]) == (0.3, 0.3)
+
+
+@pytest.mark.parametrize("of", [mean_interval, t_interval])
+@pytest.mark.parametrize("share", [0.5, 0.65])
+def test_coverage_of_the_mean_measured_bias(of, share: float) -> None:
+    """Of the bias of 60 images, noise floor included: within three sd of the binomial law."""
+    rng, trials = np.random.default_rng(1), 300
+    biases = np.abs(2 * rng.binomial(60, share, (trials, 50)) / 60 - 1)
+    expected = np.abs(2 * rng.binomial(60, share, 1_000_000) / 60 - 1).mean()
+    options = {"resamples": 999} if of is mean_interval else {}
+    intervals = [of(values, **options) for values in biases]
+    held = np.mean([low <= expected <= high for low, high in intervals])
+    assert abs(held - 0.95) < 3 * np.sqrt(0.95 * 0.05 / trials)
+
+
+def test_faceless_images_widen_the_interval() -> None:
+    bounds = np.array([[0.1, 0.3], [0.2, 0.5], [0.0, 0.2]])
+    low, high = bounds_interval(bounds)
+    assert low == t_interval(bounds[:, 0])[0] and high == t_interval(bounds[:, 1])[1]
+    assert bounds_interval([[0.1, 0.1], [0.2, 0.2]]) == t_interval([0.1, 0.2])
+    assert bounds_interval([[0.1, 0.2]]) is None and bounds_interval([]) is None

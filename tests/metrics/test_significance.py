@@ -1,56 +1,168 @@
-"""The paired test against all swaps by hand, and its level under the null hypothesis."""
+"""The tests against scipy and brute force, and their levels where nothing differs."""
 
-from itertools import product
+import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom, permutation_test, ttest_1samp
 
-from fairbench.metrics.significance import paired_permutation_test
+from fairbench.metrics.counts import prompt_biases
+from fairbench.metrics.significance import (
+    equivalence_test,
+    floor_test,
+    holm,
+    paired_permutation_test,
+    sign_flip_test,
+    welch_test,
+)
 
 
-def by_id(values: list[float | None]) -> dict[str, float | None]:
+def by_id(values):
     return {str(k): value for k, value in enumerate(values)}
 
 
-def test_all_swaps() -> None:
-    rng = np.random.default_rng(0)
-    original, method = rng.uniform(size=8), rng.uniform(size=8) - 0.2
-    change = method - original
-    swapped = np.array(list(product([1, -1], repeat=8))) @ change / 8
-    found = paired_permutation_test(by_id(original.tolist()), by_id(method.tolist()))
-    assert found is not None
-    assert found["difference"] == pytest.approx(change.mean())
-    assert found["p_value"] == pytest.approx(np.mean(np.abs(swapped) >= abs(change.mean()) - 1e-12))
-    assert found["prompts"] == 8
+@pytest.mark.parametrize("alternative", ["two-sided", "greater"])
+def test_flipping_signs_is_scipys_paired_permutation_test(alternative):
+    change = np.random.default_rng(0).normal(0.3, 1, 10)
+    expected = permutation_test(
+        (change, np.zeros(10)),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        alternative=alternative,
+        n_resamples=np.inf,
+    )
+    exact = sign_flip_test(change, alternative=alternative)
+    assert exact == pytest.approx(expected.pvalue)
+    drawn = sign_flip_test(change, alternative=alternative, resamples=1000)
+    assert drawn == pytest.approx(expected.pvalue, abs=0.05)
 
 
-def test_paired_by_prompt_and_only_where_both_have_a_value() -> None:
+def test_a_drawn_test_is_never_certain_and_counts_what_was_observed():
+    assert sign_flip_test(np.ones(50), resamples=99) == pytest.approx(1 / 100)
+
+
+def test_prompts_without_a_value_take_no_part_and_rows_are_tests():
+    change = np.array([[0.1, 0.4, np.nan, 0.2], [0.0, 0.0, 0.0, 0.0], [np.nan] * 4])
+    assert sign_flip_test(change).tolist() == [2 / 8, 1.0, 1.0]
+
+
+def test_paired_by_prompt_and_only_where_both_have_a_value():
     original = {"a": 0.5, "b": 0.7, "c": None, "d": 0.1, "only": 0.0}
     method = {"d": 0.0, "b": 0.4, "a": 0.3, "c": 0.2, "new": 1.0}
     found = paired_permutation_test(original, method)
-    assert found is not None and found["prompts"] == 3
+    assert found["prompts"] == 3
     assert found["difference"] == pytest.approx(-0.2)
     assert found["p_value"] == pytest.approx(2 / 8)
 
 
-def test_nothing_to_compare_and_nothing_changed() -> None:
+def test_nothing_to_compare_and_nothing_changed():
     assert paired_permutation_test({"a": None}, {"a": 0.5}) is None
     assert paired_permutation_test({}, {}) is None
     same = by_id([0.1, 0.2, 0.3])
     assert paired_permutation_test(same, same) == {"difference": 0.0, "p_value": 1.0, "prompts": 3}
 
 
-def test_level_and_power() -> None:
-    rng = np.random.default_rng(2)
+p_values = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 
-    def rejected(shift: float) -> float:
-        tests = [
-            paired_permutation_test(
-                by_id(rng.normal(size=20).tolist()), by_id(rng.normal(shift, 1, 20).tolist()), resamples=299
-            )
-            for _ in range(200)
-        ]
-        return float(np.mean([found is not None and found["p_value"] <= 0.05 for found in tests]))
 
-    assert rejected(0) <= 0.09
-    assert rejected(1.5) >= 0.9
+@given(p_values, st.floats(0.001, 0.999))
+def test_holm_rejects_what_stepping_down_by_hand_rejects(values, level):
+    rejected, left = set(), sorted(range(len(values)), key=values.__getitem__)
+    while left and values[left[0]] * len(left) <= level:
+        rejected.add(left.pop(0))
+    assert {k for k, adjusted in enumerate(holm(values)) if adjusted <= level} == rejected
+
+
+@given(p_values)
+def test_holm_is_the_closed_test_by_bonferroni(values):
+    """Adjusted p = the largest Bonferroni p-value of any set of hypotheses that this one is in."""
+    numbers = range(len(values))
+    sets = [s for size in range(1, len(values) + 1) for s in itertools.combinations(numbers, size)]
+    expected = [max(min(1, len(s) * min(values[i] for i in s)) for s in sets if k in s) for k in numbers]
+    assert holm(values) == pytest.approx(expected)
+
+
+def test_the_family_error_of_holm_is_at_most_the_level():
+    p = np.random.default_rng(0).uniform(size=(2000, 10))
+    assert np.mean([(holm(row) <= 0.05).any() for row in p]) <= 0.065
+
+
+def test_equivalence_is_the_larger_of_two_one_sided_t_tests():
+    change = np.random.default_rng(3).normal(0.004, 0.02, 30)
+    found = equivalence_test(change, 0.01)
+    above = ttest_1samp(change, -0.01, alternative="greater")
+    below = ttest_1samp(change, 0.01, alternative="less")
+    assert found["p_value"] == pytest.approx(max(above.pvalue, below.pvalue))
+    inside = ttest_1samp(change, 0).confidence_interval(0.9)
+    assert found["interval"] == pytest.approx((inside.low, inside.high))
+
+
+def test_equivalence_of_what_does_not_vary_and_of_too_little():
+    assert equivalence_test([0.0, 0.0, 0.0], 0.01)["p_value"] == 0
+    assert equivalence_test([0.02, 0.02], 0.01)["p_value"] == 1
+    assert equivalence_test([0.0, np.nan], 0.01) is None
+
+
+def test_equivalence_errs_as_often_as_it_says_at_the_margin():
+    change = np.random.default_rng(4).normal(0.05, 0.03, (2000, 50))
+    rate = np.mean([equivalence_test(row, 0.05)["p_value"] <= 0.05 for row in change])
+    assert rate == pytest.approx(0.05, abs=0.015)
+
+
+def test_the_floor_of_one_prompt_is_a_binomial_test():
+    expected = binom.sf(11, 16, 0.5) + binom.cdf(4, 16, 0.5)
+    assert floor_test([[12, 4]]) == pytest.approx(expected, abs=0.01)
+    assert floor_test([[0, 0]]) is None
+
+
+@pytest.mark.parametrize("target", [None, (0.1, 0.2, 0.3, 0.4)])
+def test_the_floor_holds_its_level_on_target_and_sees_a_model_that_is_off_it(target):
+    rng = np.random.default_rng(5)
+    share = target or [0.25] * 4
+    sizes = rng.integers(5, 20, 20)
+    on = [floor_test(rng.multinomial(sizes, share), target, resamples=999) for _ in range(1000)]
+    assert np.mean(np.array(on) <= 0.05) == pytest.approx(0.05, abs=0.02)
+    off = [floor_test(rng.multinomial(sizes, [0.4, 0.4, 0.1, 0.1]), target, resamples=999) for _ in range(50)]
+    assert np.mean(np.array(off) <= 0.05) > 0.9
+
+
+def test_unpaired_prompts():
+    rng = np.random.default_rng(6)
+    level = [welch_test(rng.normal(0, 1, 30), rng.normal(0, 3, 60)) <= 0.05 for _ in range(2000)]
+    assert np.mean(level) == pytest.approx(0.05, abs=0.015)
+    assert welch_test([1.0, 1.0], [1.0, 1.0]) == 1
+    assert welch_test([1.0, 1.0], [0.0, 0.0], alternative="greater") == 0
+    assert welch_test([1.0, np.nan], [0.0, 0.0]) == 1
+
+
+def evaluations(kind: str, classes: int, rng: np.random.Generator, prompts: int = 50, images: int = 60):
+    """Counts of two runs of the same mean bias: see the test below."""
+    p = rng.dirichlet(np.ones(classes), size=prompts)
+    if kind == "independent noise":
+        return rng.multinomial(images, p), rng.multinomial(images, p)
+    if kind == "common noise":  # each image is, half the time, of the same class in both runs
+        shared, free = rng.multinomial(images // 2, p), [rng.multinomial(images // 2, p) for _ in range(2)]
+        return shared + free[0], shared + free[1]
+    if kind == "other prompts":
+        return rng.multinomial(images, p), rng.multinomial(images, rng.dirichlet(np.ones(classes), prompts))
+    gaps = np.where(rng.uniform(size=prompts) < 0.2, 1, 0.375)  # 0.5 on average, as in the other run
+    sides = np.stack([1 + gaps, 1 - gaps], 1) / 2
+    return rng.multinomial(images, [0.75, 0.25], size=prompts), rng.multinomial(images, sides)
+
+
+KINDS = ("independent noise", "common noise", "other prompts")
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes"), [(kind, k) for kind in KINDS for k in (2, 4, 8)] + [("a few prompts change much", 2)]
+)
+def test_the_level_of_a_comparison_over_2000_evaluations(kind, classes):
+    """The same model with independent or with common noise; models biased elsewhere, or in fewer prompts."""
+    rng = np.random.default_rng(classes)
+    pairs = [evaluations(kind, classes, rng) for _ in range(2000)]
+    change = np.array([prompt_biases(one) - prompt_biases(other) for one, other in pairs])
+    rate = np.mean(sign_flip_test(change, resamples=1999) <= 0.05)
+    print(f"{kind}, K={classes}: {rate:.4f}")
+    assert 0.03 <= rate <= 0.07

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from fairbench.errors import UserError
-from fairbench.metrics.floor import noise_floor
+from fairbench.metrics.floor import minimum_detectable_gap, noise_floor
+from fairbench.metrics.gap import gap_estimate
+from fairbench.metrics.intervals import t_interval
 from fairbench.metrics.summary import summarise
 
 FEMALE, MALE, NOBODY = (0.9, 0.8), (0.9, 0.1), (0.2, 0.5)  # face, P(female)
@@ -79,6 +81,55 @@ def test_ready_for_json_in_any_order_of_rows() -> None:
 def test_no_records_are_no_value() -> None:
     found = summarise(records(TWO).iloc[:0], "j", ["gender"])["gender"]
     assert found["bias_mean"] is None and found["face_rate"] is None and found["prompts"] == 0
+
+
+def test_what_is_new_beside_the_bias() -> None:
+    counts, table = [[3, 1], [0, 4]], [[90, 10], [5, 95]]
+    found = summarise(records(TWO), "j", ["gender"], confusion={"gender": table})["gender"]
+    plain, corrected = gap_estimate(counts), gap_estimate(counts, None, table)
+    assert plain is not None and corrected is not None and plain["interval"] is not None
+    assert found["debiased_signed"] == plain["signed"] == found["debiased"]
+    assert found["debiased_interval"] == list(plain["interval"])
+    assert found["corrected"] == corrected | {"interval": list(corrected["interval"] or ())}
+    assert found["t_interval"] == list(t_interval([0.5, 1.0]) or ())
+    assert found["bounds_interval"][0] < 0.25 < 0.75 < found["bounds_interval"][1]
+    assert found["minimum_detectable"] == minimum_detectable_gap([4, 4], 2)
+    assert found["to_target"] is None and found["transport"] is None
+    assert summarise(records(TWO), "j", ["gender"])["gender"]["corrected"] is None
+
+
+def test_a_target_that_is_not_uniform() -> None:
+    found = summarise(
+        records(TWO), "j", ["gender", "age"], target={"gender": [0.25, 0.75], "age": [0.5, 0.5]}
+    )
+    to_target = found["gender"]["to_target"]
+    assert to_target["probabilities"] == [0.25, 0.75]
+    assert to_target["bias_mean"] == pytest.approx((1 + 0.5) / 2)
+    assert to_target["floor"] == noise_floor(4, 2, [0.25, 0.75])
+    assert found["age"]["to_target"] is None
+    assert found["gender x age"]["to_target"]["probabilities"] == [0.125, 0.125, 0.375, 0.375]
+
+
+def test_age_in_order() -> None:
+    found = summarise(records(TWO), "j", ["age", "gender"], target={"age": [0.75, 0.25]})
+    assert found["age"]["transport"] == {"mean": pytest.approx(0.25), "interval": pytest.approx([0.25, 0.25])}
+    assert found["gender"]["transport"] is None
+    nobody = summarise(records({"ghost": [NOBODY]}), "j", ["age"])["age"]
+    assert nobody["transport"] is None and nobody["minimum_detectable"] is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target": {"gender": [1.0]}},
+        {"target": {"gender": [0.2, 0.2]}},
+        {"confusion": {"gender": [[1, 0, 0]]}},
+        {"confusion": {"gender": [[5, 5], [5, 5]]}},
+    ],
+)
+def test_targets_and_confusion_matrices_that_do_not_fit(options: dict) -> None:
+    with pytest.raises(UserError):
+        summarise(records(TWO), "j", ["gender"], **options)
 
 
 @pytest.mark.parametrize(("judge", "attribute"), [("nobody", "gender"), ("j", "race")])

@@ -1,5 +1,6 @@
 """The opened-up loop against the stock pipeline, its laws, and every point at which a method can step in."""
 
+from dataclasses import replace
 from functools import cache
 
 import diffusers
@@ -259,12 +260,35 @@ def test_rewrite_sees_prompts_and_seeds() -> None:
 
 
 def test_embed_replaces_the_embeddings() -> None:
-    empty = Hooks(
-        embed=lambda conditioning: Conditioning(conditioning.unconditional, conditioning.unconditional)
-    )
+    given_to_hook = []
+
+    def embed(conditioning, prompts, seeds):
+        given_to_hook.append((list(prompts), list(seeds)))
+        return Conditioning(conditioning.unconditional, conditioning.unconditional)
+
+    empty = Hooks(embed=embed)
     assert_close(
         make().generate(PROMPTS, SEEDS, hooks=empty), make().generate([""] * 4, SEEDS), atol=1e-5, rtol=0
     )
+    assert given_to_hook == [(PROMPTS, SEEDS)]
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0, [1, 1, 1, 1]), (0.5, [0, 0, 1, 1]), (1, [0, 0, 0, 0])])
+def test_later_embeddings_take_over_after_their_share_of_the_steps(share, steps) -> None:
+    model = make()
+    other = model.encode(["the dog"] * 4).conditional
+
+    def embed(conditioning, prompts, seeds):
+        return replace(conditioning, later=(share, other))
+
+    later = Conditioning(torch.zeros(1), torch.zeros(1), later=(share, torch.ones(1)))
+    assert [int(later.at(index, 4).conditional) for index in range(4)] == steps
+    switched = model.generate(PROMPTS, SEEDS, hooks=Hooks(embed=embed))
+    ends = {0: ["the dog"] * 4, 1: PROMPTS}
+    if share in ends:
+        assert_close(switched, model.generate(ends[share], SEEDS))
+    else:
+        assert not any(torch.allclose(switched, model.generate(texts, SEEDS)) for texts in ends.values())
 
 
 def test_module_hooks_see_every_step_and_are_taken_off_again() -> None:

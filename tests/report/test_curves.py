@@ -43,3 +43,24 @@ def test_nothing_to_draw_is_a_user_error(tmp_path):
         with pytest.raises(UserError, match="nothing to draw"):
             curves.training(empty, tmp_path / "training.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_terms_of_the_denoising_steps_have_a_panel_of_their_own(tmp_path):
+    without = curves.training(log(gap_gender=0.4, gradient_norm=0.5), tmp_path / "without.png")
+    table = log(gap_gender=0.4, gradient_norm=0.5)
+    # every update leaves out other steps, one could not be computed, and one log row has none
+    table["step_norms"] = [[0.0, 1.0, np.nan] if u % 2 else [2.0, 0.0, 3.0] for u in range(len(table))]
+    table.loc[3, "step_norms"] = None
+    with_steps = curves.training(table, tmp_path / "with.png")
+    assert height(with_steps) == height(without)  # the fourth place was free
+    norms = curves._step_norms(table)
+    assert norms.shape == (29, 3)
+    assert np.nanmean(norms, axis=0).tolist() == [2.0, 1.0, 3.0]
+
+
+def test_step_norms_of_no_or_unequal_length_are_passed_over(tmp_path):
+    for norms in ([None] * 30, [[1.0]] * 29 + [[1.0, 2.0]]):
+        table = log(gap_gender=0.4)
+        table["step_norms"] = norms
+        assert curves._step_norms(table) is None
+        assert curves.training(table, tmp_path / "training.png").is_file()

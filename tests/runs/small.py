@@ -49,13 +49,14 @@ class Nudge:
 
     def fit(self, context):
         for update in range(1, context.updates + 1):
-            context.log({"update": update, "loss": 1 / update, "gap_gender": 0.5})
+            if context.log({"update": update, "loss": 1 / update, "gap_gender": 0.5}):
+                break
         return Intervention(self.name, self.draw_class, {"size": torch.tensor(self.config.size)}, {})
 
     @contextmanager
     def apply(self, intervention, model, draw):
         size = intervention.tensors["size"]
-        yield Hooks(embed=lambda c: Conditioning(c.conditional + size, c.unconditional))
+        yield Hooks(embed=lambda c, *_: Conditioning(c.conditional + size, c.unconditional))
 '''
 
 

@@ -75,6 +75,14 @@ def test_two_packages_with_one_name_are_refused(plugin):
         find_method("same")
 
 
+def test_a_plugin_that_takes_a_name_of_ours_is_refused_with_both_named(plugin):
+    """Neither wins in silence: which one made a number would depend on the order of directories."""
+    plugin("bold", {"original": "bold_one:Good"}, bold_one=GOOD)
+    with pytest.raises(UserError, match=r"provide the method 'original'.*bold 1.0.*uninstall one of them"):
+        find_method("original")
+    assert find_method("biased_dft").name == "biased_dft"
+
+
 def test_a_class_that_is_no_method_is_refused(plugin):
     plugin("half", {"half": "half_one:Good"}, half_one="class Good:\n    name = 'half'")
     with pytest.raises(UserError, match="lacks draw_class, Config, fit, apply"):

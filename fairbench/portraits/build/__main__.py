@@ -20,11 +20,15 @@ def main(
     pictures: Annotated[
         int, typer.Option(min=2000, help="How many pictures to draw, in steps of 2,000.")
     ] = 100_000,
+    only_confusion: Annotated[
+        bool, typer.Option("--only-confusion", help="Only count the errors of judges that lack the counts.")
+    ] = False,
 ) -> None:
     """Build the portraits model: two hours on two cores, minutes on a GPU."""
     from fairbench.portraits.build.stages import Build
 
-    Build(work, out, pictures).run()
+    build = Build(work, out, pictures)
+    build.confusions() if only_confusion else build.run()
 
 
 if __name__ == "__main__":

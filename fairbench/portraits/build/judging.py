@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fairbench.attributes import ATTRIBUTES
 from fairbench.judges import Judge
+from fairbench.judges.confusion import confusion_counts
 from fairbench.portraits.build.data import Pictures
 from fairbench.portraits.build.loop import DEVICE, Plan, batch, half_precision, train
 
@@ -70,3 +72,10 @@ def accuracy(judge: Judge, pictures: Pictures) -> dict[str, float]:
         right = judgement.probabilities[name].argmax(1)[seen] == pictures.labels[name][seen]
         measured[name] = right.float().mean().item()
     return {name: round(value, 4) for name, value in measured.items()}
+
+
+def confusion(judge: Judge, pictures: Pictures) -> dict[str, np.ndarray]:
+    """Return the counts of every demographic attribute, of pictures that have a face and where it is seen."""
+    face = pictures.labels["face"].bool()
+    labels = {name: pictures.labels[name].masked_fill(~face, -1) for name in ATTRIBUTES}
+    return confusion_counts(judge.judge(pictures.pixels.float() / 255), labels)

@@ -18,6 +18,7 @@ from fairbench.errors import UserError
 from fairbench.features import ImageFeatures, build_features, load_features, save_features
 from fairbench.features.convert import clip_text_model
 from fairbench.judges import build_judge, load_judge, save_judge
+from fairbench.judges.confusion import write_confusion
 from fairbench.models.text_to_image import Defaults, TextToImage
 from fairbench.networks import pooled_width
 from fairbench.portraits.build.autoencoder import encode, reconstruct, train_autoencoder
@@ -25,7 +26,7 @@ from fairbench.portraits.build.card import write_card
 from fairbench.portraits.build.contrastive import clip_config, retrieval, train_clip
 from fairbench.portraits.build.data import Pictures, load_or_draw
 from fairbench.portraits.build.gates import measure_gates
-from fairbench.portraits.build.judging import accuracy, train_judge
+from fairbench.portraits.build.judging import accuracy, confusion, train_judge
 from fairbench.portraits.build.loop import Plan
 from fairbench.portraits.build.selfsupervised import train_features
 from fairbench.portraits.build.tokenizer import build_tokenizer
@@ -40,6 +41,7 @@ RECONSTRUCTED = 20_000
 ENCODED = 64_000
 SAMPLING = Defaults(steps=12, guidance=2.0, step_weights="raw")
 PRIMARY_JUDGE = "portraits-eval-a"
+JUDGES = ("portraits-train", PRIMARY_JUDGE, "portraits-eval-b", "portraits-eval-c")
 console = Console(stderr=True)
 
 PLANS = {
@@ -47,10 +49,11 @@ PLANS = {
     "clip-eval": Plan(600, 1e-3, weight_decay=0.05, seed=22),
     "autoencoder": Plan(1500, 2e-3, seed=11),
     "autoencoder-refinement": Plan(1500, 1.5e-3, seed=12),
-    "unet": Plan(1600, 1.5e-3, seed=31),
+    "unet": Plan(2500, 1.5e-3, seed=31),
     "portraits-train": Plan(600, 2e-3, seed=41),
     "portraits-eval-a": Plan(600, 2e-3, seed=42),
     "portraits-eval-b": Plan(600, 2e-3, seed=43),
+    "portraits-eval-c": Plan(600, 2e-3, seed=44),
     "ssl-train": Plan(250, 1e-3, seed=51),
     "ssl-eval": Plan(250, 1e-3, seed=52),
 }
@@ -61,10 +64,12 @@ CONVNEXT = (
     {"depths": [1, 1, 2, 1], "dims": [16, 32, 64, 128], "patch_size": 2, "conv_mlp": True},
 )
 REGNET = ("regnety_002", {"depth": 6, "w0": 16, "wa": 30.0, "wm": 2.3, "group_size": 8})
+DENSENET = ("densenet121", {"growth_rate": 16, "block_config": [2, 3, 4, 3]})
 BACKBONES = {
     "portraits-train": RESNET,
     "portraits-eval-a": CONVNEXT,
     "portraits-eval-b": REGNET,
+    "portraits-eval-c": DENSENET,
     "ssl-train": RESNET,
     "ssl-eval": CONVNEXT,
 }
@@ -142,7 +147,14 @@ class Build:
             }
         )
         train_judge(judge, self.pictures, self.reconstructed, PLANS[name], self.work)
-        save_judge(judge, directory, accuracy(judge, self.held_out))
+        save_judge(judge, directory, accuracy(judge, self.held_out), confusion(judge, self.held_out))
+
+    def confusions(self) -> None:
+        """Count the errors of judges that were trained before these were kept."""
+        for name in JUDGES:
+            directory = self.out / "judges" / name
+            if not (judge := load_judge(directory)).confusion:
+                write_confusion(directory, judge, confusion(judge, self.held_out))
 
     def self_supervised(self, name: str) -> None:
         """Train one self-supervised feature network."""
@@ -216,8 +228,9 @@ class Build:
     def run(self) -> None:
         """Run every stage that is not done yet."""
         self.clip("clip-train")
-        for name in ("portraits-train", "portraits-eval-a", "portraits-eval-b"):
+        for name in JUDGES:
             self.judge(name)
+        self.confusions()
         self.pipeline()
         self.clip("clip-eval")
         for name in ("ssl-train", "ssl-eval"):

@@ -1,0 +1,217 @@
+"""ITI-GEN, arXiv 2309.05569: learned words that name a class by example instead of by its name.
+
+They are learnt in CLIP's space of texts and images; the diffusion network takes no part in it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import combinations
+from typing import Annotated, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from torch import Tensor, nn
+
+from fairbench.attributes import AttributeSpace, TargetDistribution
+from fairbench.draws import Draw
+from fairbench.editing.class_pictures import class_latents, kept
+from fairbench.editing.class_prompts import check_class_prompts
+from fairbench.errors import UserError
+from fairbench.features.image_features import ImageFeatures
+from fairbench.finetuning.engine import Pace, Training
+from fairbench.intervention import DrawClass, FitContext, Intervention
+from fairbench.models.hooks import Hooks
+from fairbench.models.live_tokens import live_tokens
+from fairbench.models.soft_tokens import soft_tokens
+from fairbench.models.text_to_image import TextToImage
+from fairbench.models.tokens import end_rows
+from fairbench.seeding import image_seed
+
+PROBE = "a photo of a person"
+
+
+class ItiGen:
+    r"""Append the learned word of the drawn class to every prompt.
+
+    A word is q token embeddings, with several attributes the sum of those of its classes. With :math:`f` and
+    :math:`g` CLIP's image and text features, :math:`T` a prompt and :math:`P_k` the same with word k,
+
+    .. math:: L = \operatorname{mean}_{i<j}
+              \big[ 1 - \cos(\bar f_i - \bar f_j,\; \bar g(P_i) - \bar g(P_j)) \big]
+              + \operatorname{mean}_k \max\big(0,\; \lambda - \cos(g(P_k), g(T))\big),
+
+    the means :math:`\bar f_k` over reference pictures of class k, the pairs within each attribute.
+
+    Source: arXiv 2309.05569. Here the references are pictures of the model for prompts that name the class,
+    all of them are used at once, the learning rate is constant, and a word stands before the end-of-text
+    token, which the authors' code overwrites.
+
+    Limits: CLIP's text tower has to be the text encoder of the model, so it needs training features of that
+    CLIP: Stable Diffusion 1.x with OpenAI's ViT-L/14, not 2.x, which takes an inner layer; SDXL is not
+    supported. A word costs q tokens of every prompt, and there are as many as intersections.
+    """
+
+    name: ClassVar[str] = "iti_gen"
+    draw_class: ClassVar[DrawClass] = "drawn"
+    supports: ClassVar[tuple[str, ...] | None] = None
+    quick: ClassVar[dict[str, Any]] = {"images_per_class": 4}
+
+    class Config(BaseModel):
+        """Settings; those of the source, but for the number of references."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+        updates: PositiveInt = 150
+        learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
+        """Of Adam."""
+        vectors: PositiveInt = 3
+        """Token embeddings per word."""
+        images_per_class: PositiveInt = 64
+        """References of every class of every attribute."""
+        prompts_per_update: PositiveInt = 4
+        """Training prompts that the words are tried on."""
+        similarity: Annotated[float, Field(ge=-1, le=1)] = 0.8
+        """Cosine to the prompt without the word that is close enough."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def check_task(
+        self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
+    ) -> None:
+        """Raise a ``UserError`` where a class cannot be written into a prompt, or a word appended to it."""
+        check_class_prompts(model, space, prompts)
+        model.tokens([f"{prompt}{' .' * self.config.vectors}" for prompt in prompts])
+
+    def fit(self, context: FitContext) -> Intervention:
+        """Learn the words; an interrupted training of the same settings goes on."""
+        config, model, space = self.config, context.model, context.space
+        clip = matching_clip(model, context.features)
+        settings = config.model_dump(mode="json", exclude={"updates"}) | context.description()
+        images = kept(
+            context.directory / "class_features.safetensors",
+            lambda: {
+                name: _class_features(context, clip, name, config.images_per_class) for name in space.names
+            },
+        )
+        learnt = _vectors(space, config.vectors, model, context.seed)
+        words = [_word(k) for k in range(space.size)]
+
+        def accumulate(update: int) -> dict[str, float]:
+            seed = image_seed(self.name, "1", "update", update, context.seed)
+            order = torch.randperm(len(context.prompts), generator=torch.Generator().manual_seed(seed))
+            texts = [context.prompts[index].text for index in order[: config.prompts_per_update].tolist()]
+            with torch.no_grad():
+                plain = text_features(model, clip, texts)
+            named = torch.stack(
+                [text_features(model, clip, [f"{text} {word}" for text in texts]) for word in words]
+            )
+            direction = direction_loss(space, images, named.mean(1))
+            semantics = (config.similarity - (named * plain).sum(-1)).clamp(min=0).mean()
+            loss = direction + semantics
+            loss.backward()
+            return {
+                "loss": loss.item(),
+                "loss_direction": direction.item(),
+                "loss_semantics": semantics.item(),
+            }
+
+        pace = Pace(config.learning_rate, ema_decay=0.0, optimizer="adam")
+        with live_tokens(model, words, config.vectors, lambda: joint_vectors(space, learnt).flatten(0, 1)):
+            training = Training(learnt, context.directory, settings, pace)
+            joint = joint_vectors(space, training.run(context.updates, accumulate, context.log))
+        embeddings = dict(zip(words, joint.detach(), strict=True))
+        settings |= {"updates": context.updates}
+        return Intervention(self.name, self.draw_class, settings=settings, embeddings=embeddings)
+
+    @contextmanager
+    def apply(self, intervention: Intervention, model: TextToImage, draw: Draw) -> Iterator[Hooks]:
+        """Let the text encoder know the words, and append the drawn one to every prompt."""
+
+        def rewrite(prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+            return [f"{prompt} {_word(k)}" for prompt, k in zip(prompts, draw(seeds), strict=True)]
+
+        with soft_tokens(model, intervention.embeddings):
+            yield Hooks(rewrite=rewrite)
+
+
+def matching_clip(model: TextToImage, features: Sequence[ImageFeatures]) -> ImageFeatures:
+    """Return the features whose CLIP has the text encoder of ``model``.
+
+    Raises
+    ------
+    UserError
+        There are none.
+    """
+    for clip in features:
+        if clip.tokenizer is None:
+            continue
+        width = model.pipeline.text_encoder.get_input_embeddings().weight.shape[1]
+        projection = getattr(clip.network, "text_projection", None)
+        if not isinstance(projection, Tensor) or projection.shape[0] != width:
+            continue
+        with torch.no_grad():
+            ours, theirs = text_features(model, clip, [PROBE]), F.normalize(clip.text([PROBE]), dim=-1)
+        if F.cosine_similarity(ours, theirs).item() > 0.99:
+            return clip
+    raise UserError(
+        f"iti_gen needs the CLIP whose text tower is the text encoder of {model.name}: "
+        "name its features with --training-features"
+    )
+
+
+def text_features(model: TextToImage, clip: ImageFeatures, prompts: Sequence[str]) -> Tensor:
+    """Return CLIP's features of N prompts, N x D of length 1, as the model's own text encoder gives them."""
+    hidden = model.encode(prompts).conditional[torch.arange(len(prompts)), end_rows(model, prompts)]
+    projection: Any = clip.network.text_projection
+    return F.normalize(hidden @ projection.to(hidden), dim=-1)
+
+
+def direction_loss(space: AttributeSpace, images: Mapping[str, Tensor], texts: Tensor) -> Tensor:
+    """Return the mean of one minus the cosine between image and text directions, over pairs of classes.
+
+    ``images`` holds K x D means per attribute, ``texts`` the mean of every class of the product.
+    """
+    sizes = [len(classes) for classes in space.classes.values()]
+    grid, losses = texts.reshape(*sizes, -1), []
+    for axis, name in enumerate(space.names):
+        others = [other for other in range(len(sizes)) if other != axis]
+        means = grid.mean(others) if others else grid
+        for i, j in combinations(range(sizes[axis]), 2):
+            seen = images[name][i] - images[name][j]
+            losses.append(1 - F.cosine_similarity(seen.to(texts), means[i] - means[j], dim=0))
+    return torch.stack(losses).mean()
+
+
+def joint_vectors(space: AttributeSpace, vectors: Mapping[str, Tensor]) -> Tensor:
+    """Return the token embeddings of every class of the product, K x q x D: the sum over its attributes."""
+    sizes = [len(classes) for classes in space.classes.values()]
+    classes = torch.unravel_index(torch.arange(space.size), sizes)
+    return torch.stack([vectors[name][k] for name, k in zip(space.names, classes, strict=True)]).sum(0)
+
+
+def _vectors(space: AttributeSpace, count: int, model: TextToImage, seed: int) -> dict[str, nn.Parameter]:
+    """Begin next to zero, as the source does at it, where no direction is defined yet."""
+    generator = torch.Generator().manual_seed(seed)
+    width = model.pipeline.text_encoder.get_input_embeddings().weight.shape[1]
+    return {
+        name: nn.Parameter(
+            1e-3 * torch.randn(len(classes), count, width, generator=generator).to(model.device)
+        )
+        for name, classes in space.classes.items()
+    }
+
+
+def _class_features(context: FitContext, clip: ImageFeatures, name: str, count: int) -> Tensor:
+    """Return the mean of CLIP's features of ``count`` references of every class of one attribute, K x D."""
+    space, means = AttributeSpace((name,)), []
+    for k in range(space.size):
+        with torch.no_grad():
+            pictures = context.model.decode(class_latents(context, space, k, count).to(context.model.device))
+        means.append(F.normalize(clip.batched(pictures.clamp(0, 1)), dim=-1).mean(0))
+    return torch.stack(means)
+
+
+def _word(k: int) -> str:
+    return f"<inclusive-{k}>"

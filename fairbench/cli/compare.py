@@ -1,0 +1,59 @@
+"""``fairbench compare``: runs side by side, with what differs by more than noise."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fairbench.errors import UserError
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of finished runs.")],
+    attributes: Annotated[
+        str | None, typer.Option(help='Such as "gender,gender x race".', show_default="what all set out for")
+    ] = None,
+    margin: Annotated[
+        list[str] | None,
+        typer.Option(help="What counts as unchanged quality, such as clip_t=0.01; may be repeated."),
+    ] = None,
+    unpaired: Annotated[bool, typer.Option("--unpaired", help="Compare runs of different suites.")] = False,
+    out: Annotated[Path, typer.Option(help="Where to save OUT.csv and OUT.json.")] = Path("comparison"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Compare runs prompt by prompt; say what is significant, what is noise, and what does not compare."""
+    margins = dict(_margin(text) for text in margin or [])
+
+    from fairbench.cli.output import print_json
+    from fairbench.runs.comparison import compare as compare_runs
+    from fairbench.runs.stored import load_run
+    from fairbench.storage import atomic_write_json, atomic_write_text
+
+    found = compare_runs(
+        [load_run(path) for path in runs], attributes=attributes, unpaired=unpaired, margins=margins
+    )
+    from rich.console import Console
+
+    from fairbench.report.comparison import comparison_frame, lay_out
+
+    files = [out.with_name(out.name + suffix) for suffix in (".csv", ".json")]
+    atomic_write_text(files[0], comparison_frame(found).to_csv(index=False))
+    atomic_write_json(files[1], found)
+    if as_json:
+        print_json(found)
+        return
+    console = Console()
+    console.print(lay_out(found))
+    console.print(f"saved: {files[0]}, {files[1]}", highlight=False, soft_wrap=True)
+
+
+def _margin(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UserError(f"--margin {text!r}: write it like clip_t=0.01, above zero")
+    return name.strip(), value

@@ -1,0 +1,40 @@
+"""``fairbench test``: whether a method keeps the contract that every method is held to."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
+
+
+def test(
+    method: Annotated[
+        str,
+        typer.Argument(help=r"The Python file of a method, or the name of one, with options: name\[a=1]."),
+    ],
+    attributes: Annotated[str, typer.Option(help="What it is to balance.")] = "gender",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Try a method on the embedded model, clause by clause: a minute or less."""
+    from fairbench.config import spec
+    from fairbench.runs.registry import find_method, method_in
+
+    name, options = spec(method)
+    kind = method_in(Path(name)) if name.endswith(".py") else find_method(name)
+
+    from rich.console import Console
+
+    from fairbench.cli.output import print_json
+    from fairbench.contract import contract
+    from fairbench.trial import World
+
+    console, rows = Console(highlight=False, soft_wrap=True), list[dict[str, Any]]()
+    for clause in contract(kind, World.embedded(), options, attributes=attributes):
+        rows.append({"clause": clause.name, "outcome": clause.outcome, "detail": clause.detail})
+        if not as_json:
+            outcome = f"[{COLOURS[clause.outcome]}]{clause.outcome}[/]"
+            console.print(outcome, clause.name, f"[dim]({clause.detail})[/]" if clause.detail else "")
+    if as_json:
+        print_json(rows)
+    return int(any(row["outcome"] == "failed" for row in rows))

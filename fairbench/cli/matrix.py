@@ -1,0 +1,119 @@
+"""``fairbench run`` with a matrix, or with several methods: many runs, then all of them in one table."""
+
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairbench.errors import UserError
+
+if TYPE_CHECKING:
+    from fairbench.runs.matrix import Cell, Outcome
+    from fairbench.runs.runner import Draw, Progress
+
+SINGLE = {"--method": "methods", "--attributes": "attributes", "--seed": "seeds"}
+
+
+def run_matrix(
+    matrix: Path | None,
+    methods: Sequence[str] | None,
+    config: Path | None,
+    overrides: dict[str, Any],
+    training: dict[str, Any],
+    out: Path | None,
+    *,
+    fresh: bool,
+    as_json: bool,
+    draw: "Draw",
+) -> int:
+    """Run all cells, show how each went, and return the exit code: 1 if one of them failed."""
+    for option, value in training.items():
+        if value is not None:
+            raise UserError(f"{option} is an option of a method: write it as NAME[{option}={value}]")
+    cells = (
+        _from_file(matrix, methods, config, overrides)
+        if matrix
+        else _from_methods(methods, config, overrides)
+    )
+    place = out or (Path("runs") / matrix.stem if matrix else Path("runs"))
+
+    from fairbench.cli.output import print_json
+    from fairbench.report.matrix import cells_frame, draw_all, lay_out
+    from fairbench.runs.matrix import run_cells
+    from fairbench.storage import atomic_write_json
+
+    warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
+    outcomes = run_cells(cells, place, fresh=fresh, progress=_progress(len(cells), as_json), draw=draw)
+    for outcome in outcomes:
+        _explain(outcome)
+    rows = cells_frame(outcomes)
+    atomic_write_json(place / "matrix.json", rows)
+    pictures = draw_all(outcomes, place)
+    if as_json:
+        print_json(rows)
+    else:
+        from rich.console import Console
+
+        console = Console()
+        console.print(lay_out(rows))
+        console.print(f"runs: {place}", highlight=False, soft_wrap=True)
+        for picture in pictures:
+            console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
+    return int(any(outcome.state == "failed" for outcome in outcomes))
+
+
+def _from_file(
+    path: Path, methods: Sequence[str] | None, config: Path | None, overrides: dict[str, Any]
+) -> "list[Cell]":
+    from fairbench.runs.matrix import load_matrix
+
+    given = {"--method": methods, "--attributes": overrides["attributes"], "--seed": overrides["seed"]}
+    for option, value in given.items():
+        if value is not None:
+            raise UserError(f"{option} and --matrix: list it under {SINGLE[option]} in {path}")
+    if config:
+        raise UserError(f"--config and --matrix: put the settings under settings in {path}")
+    return load_matrix(path, overrides)
+
+
+def _from_methods(
+    methods: Sequence[str] | None, config: Path | None, overrides: dict[str, Any]
+) -> "list[Cell]":
+    from fairbench.runs.matrix import Matrix, make_cells
+    from fairbench.storage import read_yaml
+
+    settings = read_yaml(config) if config else {}
+    settings |= {key: value for key, value in overrides.items() if value is not None}
+    attributes, seed = settings.pop("attributes", "gender"), settings.pop("seed", 0)
+    names = attributes if isinstance(attributes, str) else ",".join(map(str, attributes))
+    for key in ("method", "method_options"):
+        settings.pop(key, None)  # of the file: the methods of the command line take their place
+    return make_cells(Matrix(methods=tuple(methods or ()), attributes=(names,), seeds=(seed,)), settings)
+
+
+def _progress(total: int, quiet: bool) -> "Callable[[Cell], Any]":
+    done = 0
+
+    @contextmanager
+    def progress(cell: "Cell") -> "Iterator[Progress]":
+        from fairbench.cli.progress import live_progress
+
+        nonlocal done
+        done += 1
+        if not quiet:
+            print(f"{done} of {total}: {cell.name}", file=sys.stderr)
+        with live_progress(quiet) as tell:
+            yield tell
+
+    return progress
+
+
+def _explain(outcome: "Outcome") -> None:
+    if outcome.state == "done":
+        return
+    if outcome.error and not isinstance(outcome.error, UserError):
+        traceback.print_exception(outcome.error)
+    print(f"fairbench: {outcome.cell.name}: {outcome.state}: {outcome.reason}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""What several training-free methods share: class prompts, projections, and edits of cross-attention."""

@@ -1,0 +1,121 @@
+"""Where the face is in a picture and whose it is: what the face loss and the region weights ask for.
+
+Boxes are half-open, left, top, right, bottom in pixels; a picture without a face has the empty box 0 0 0 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+if TYPE_CHECKING:
+    from fairbench.features.image_features import ImageFeatures
+
+
+class Faces(Protocol):
+    """A face detector, a face-embedding network and a bank of real faces."""
+
+    @property
+    def name(self) -> str:
+        """The name that results carry."""
+
+    @property
+    def sha256(self) -> str:
+        """Of all that decides what is found and embedded."""
+
+    @property
+    def real(self) -> Tensor:
+        """M x D features of real faces, of length 1."""
+
+    def boxes(self, images: Tensor) -> Tensor:
+        """Return the N x 4 box of the largest face of each picture."""
+
+    def features(self, images: Tensor, boxes: Tensor) -> Tensor:
+        """Return N x D features of the faces in the boxes, of length 1; gradients reach the images."""
+
+
+@dataclass(frozen=True)
+class WholePictures:
+    """Portraits: the whole picture is the face.
+
+    Attributes
+    ----------
+    network
+        What tells faces apart.
+    pictures
+        Makes the M x 3 x H x W pictures of real faces; called once, and only if they are asked for.
+    """
+
+    network: ImageFeatures
+    pictures: Callable[[], Tensor]
+
+    @property
+    def name(self) -> str:
+        """Of the network."""
+        return self.network.name
+
+    @property
+    def sha256(self) -> str:
+        """Of the network."""
+        return self.network.sha256
+
+    @cached_property
+    def real(self) -> Tensor:
+        """Return M x D features of the real pictures, of length 1."""
+        with torch.no_grad():
+            return normalize(self.network(self.pictures()), dim=1)
+
+    def boxes(self, images: Tensor) -> Tensor:
+        """Return the box of the whole picture, N times."""
+        height, width = images.shape[-2:]
+        return torch.tensor([0, 0, width, height], device=images.device).expand(len(images), 4)
+
+    def features(self, images: Tensor, boxes: Tensor) -> Tensor:
+        """Return N x D features of the pictures, of length 1."""
+        return normalize(self.network(images), dim=1)
+
+
+def face_loss(found: Tensor, original: Tensor, keeps: Tensor, real: Tensor, present: Tensor) -> Tensor:
+    r"""Return the distance of each face to the original one or to the nearest real one; N values.
+
+    .. math:: L_i = 1 - \cos(f_i, f_i^\ast), \qquad
+              f_i^\ast = \begin{cases} f_i^{orig} & keeps_i \\ \arg\max_{r} \cos(f_i, r) & else \end{cases}
+
+    and 0 where there is no face. All features have length 1.
+
+    Parameters
+    ----------
+    found : Tensor, N x D
+        Features of the faces, with their graph.
+    original : Tensor, N x D
+        Of the faces in the original pictures.
+    keeps : Tensor of bool, shape (N,)
+        Whether the original face already shows, surely enough, what the image is to show.
+    real : Tensor, M x D
+    present : Tensor of bool, shape (N,)
+        Whether there is a face.
+
+    Notes
+    -----
+    Source: arXiv 2311.07604, its face realism loss.
+    """
+    nearest = real[(found.detach() @ real.T).argmax(1)]
+    wanted = torch.where(keeps[:, None], original, nearest)
+    return (1 - (found * wanted).sum(1)).where(present, 0)
+
+
+def inside(boxes: Tensor, others: Tensor, height: int, width: int) -> Tensor:
+    """Return which pixels lie in both of two boxes, N x 1 x height x width; none where either is empty."""
+    left, top = torch.maximum(boxes, others)[:, :2].T
+    right, bottom = torch.minimum(boxes, others)[:, 2:].T
+    x = torch.arange(width, device=boxes.device)
+    y = torch.arange(height, device=boxes.device)
+    columns = (x >= left[:, None]) & (x < right[:, None])
+    rows = (y >= top[:, None]) & (y < bottom[:, None])
+    return (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)

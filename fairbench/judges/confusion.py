@@ -1,0 +1,111 @@
+"""How often a judge takes one class for another, counted on labelled images, and where that is kept.
+
+The counts are what a correction of measured frequencies needs; an accuracy alone is not enough for it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from fairbench.errors import UserError, invalid
+from fairbench.judges.description import Attribute, Counts, JudgeDescription, check_confusion
+from fairbench.networks import find, read_description
+from fairbench.storage import atomic_write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from fairbench.judges.judge import Judge, Judgement
+
+FACE_THRESHOLD = 0.5
+DESCRIPTION = "judge.json"
+_SIDE = TypeAdapter(dict[Attribute, Counts])
+
+
+def confusion_counts(judgement: "Judgement", labels: "Mapping[str, Tensor]") -> "dict[str, np.ndarray]":
+    """Return attribute -> K x K counts ``C[t, j]`` of images of class t that were judged to be of class j.
+
+    Images in which no face was seen are left out, as they are when a model is measured.
+
+    Parameters
+    ----------
+    judgement
+        Of N images.
+    labels
+        Attribute -> N class numbers, -1 where the class is not known; what was not judged is passed over.
+    """
+    import numpy as np
+
+    seen = (judgement.face >= FACE_THRESHOLD).cpu()
+    counts = {}
+    for name in judgement.probabilities.keys() & labels.keys():
+        probabilities, size = judgement.probabilities[name].cpu(), judgement.probabilities[name].shape[1]
+        places = labels[name] * size + probabilities.argmax(1)
+        places = places[seen & (labels[name] >= 0)]
+        counts[name] = np.bincount(places.numpy(), minlength=size**2).reshape(size, size)
+    return counts
+
+
+def as_counts(counts: "Mapping[str, np.ndarray]") -> dict[str, Counts]:
+    """Return the matrices as they are described and stored."""
+    return {name: tuple(tuple(row) for row in matrix.tolist()) for name, matrix in counts.items()}
+
+
+def accuracy(counts: "np.ndarray") -> float | None:
+    """Share of the counts on the diagonal; no value where nothing was counted."""
+    return float(counts.trace() / counts.sum()) if counts.sum() else None
+
+
+def side_file(judge_file: Path) -> Path:
+    """Return where the confusion of a judge file is kept, beside it."""
+    return judge_file.with_suffix(".confusion.json")
+
+
+def read_side_file(
+    judge_file: Path, sha256: str, attributes: dict[str, tuple[str, ...]]
+) -> dict[str, Counts]:
+    """Return the counts beside a judge file; none where they were not measured.
+
+    Raises
+    ------
+    UserError
+        They are damaged, or were measured with other files than those of now, whose errors may differ.
+    """
+    path = side_file(judge_file)
+    if not path.is_file():
+        return {}
+    import json
+
+    try:
+        content: Any = json.loads(path.read_bytes())
+        measured_with, confusion = content["judge"], _SIDE.validate_python(content["confusion"])
+        check_confusion(confusion, attributes)
+    except ValidationError as error:
+        raise invalid(str(path), error) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is damaged ({error}): remove it and measure again") from None
+    if measured_with != sha256:
+        raise UserError(
+            f"{path}: was measured before {judge_file.name} or a file it names changed: "
+            "remove it, then measure again with: fairbench judges check --write"
+        )
+    return confusion
+
+
+def write_confusion(name: str | Path, judge: "Judge", counts: "Mapping[str, np.ndarray]") -> Path:
+    """Keep ``counts`` in the ``judge.json`` of a judge, or beside its judge file; return where.
+
+    Other attributes keep the counts they have.
+    """
+    merged = judge.confusion | as_counts(counts)
+    if Path(name).suffix in (".yaml", ".yml"):
+        path = side_file(Path(name))
+        atomic_write_json(path, {"schema_version": 1, "judge": judge.sha256, "confusion": merged})
+        return path
+    path = find("judges", name, DESCRIPTION) / DESCRIPTION
+    description = read_description(path, JudgeDescription).model_copy(update={"confusion": merged})
+    atomic_write_json(path, description.model_dump(mode="json"))
+    return path

@@ -1,0 +1,204 @@
+"""Several runs side by side: what differs by more than noise, and what may not be set side by side at all.
+
+Every number comes from the stored records, prompt by prompt.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fairbench.attributes import AttributeSpace
+from fairbench.errors import UserError, unknown
+from fairbench.metrics.counts import PRODUCT, mean_known, paired_biases, prompt_biases, unpaired_biases
+from fairbench.metrics.floor import noise_floor
+from fairbench.metrics.gap import gap_estimate
+from fairbench.metrics.intervals import mean_interval
+from fairbench.metrics.ranks import rank_intervals
+from fairbench.metrics.significance import LEVEL, floor_test, holm, sign_flip_test, welch_test
+from fairbench.runs.entrants import Entrant, enter
+from fairbench.runs.panel import gaming, judge_panel
+from fairbench.runs.setting import Setting, find_setting, tables, target_of
+from fairbench.runs.stored import StoredRun
+from fairbench.runs.unchanged import MARGINS, quality_changes
+
+SCHEMA_VERSION = 1
+
+
+def compare(
+    runs: Sequence[StoredRun],
+    *,
+    attributes: str | None = None,
+    unpaired: bool = False,
+    margins: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Compare the methods of ``runs`` and their original models.
+
+    Parameters
+    ----------
+    runs
+        One with two variants, or several.
+    attributes
+        Such as ``"gender,gender x race"``; what all the runs set out to balance if None.
+    unpaired
+        Compare runs of different suites all the same, by unpaired tests.
+    margins
+        Measure -> what counts as unchanged, in place of `MARGINS`.
+
+    Returns
+    -------
+    ``differences``: lines that say what the runs do not have in common. ``runs``: label, name and facts.
+    ``attributes``: per attribute and run the bias with its interval, floor and rank, whether a fair model
+    could have shown it, whom it ``beats``, and its gaming gap; ``tests``: every pair, adjusted by Holm over
+    all pairs and attributes. ``quality``: per run and measure the change against the first run that has it,
+    and whether that is "unchanged" within the margin. ``panel``: how far the judges agree, and the order of
+    the runs when one of them is left out.
+
+    Raises
+    ------
+    UserError
+        There is nothing to compare, no prompt to pair by, or a run would be judged by the judge it learnt
+        from.
+    """
+    for name in margins or {}:
+        if name not in MARGINS:
+            raise unknown("measure", name, MARGINS)
+    entrants = enter(runs)
+    setting = find_setting(entrants, unpaired=unpaired)
+    names = _attributes(attributes, entrants)
+    counts = {name: tables(setting, name) for name in names}
+    tests = _tests(setting, counts)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "judge": setting.panel[0] if setting.panel else None,
+        "level": LEVEL,
+        "paired": setting.prompts is not None,
+        "prompts": None if setting.prompts is None else len(setting.prompts),
+        "differences": list(setting.notes),
+        "runs": [
+            {
+                "label": each.label,
+                "name": each.name,
+                "path": str(each.run.path),
+                "draw_class": each.draw_class,
+                "model": each.run.metrics["model"],
+                "suite": each.suite[0],
+                "seed": each.run.config.get("seed"),
+                "images_per_prompt": each.images_per_prompt,
+                "judge": judge,
+            }
+            for each, judge in zip(entrants, setting.judges, strict=True)
+        ],
+        "attributes": _bias(setting, counts, tests),
+        "tests": tests,
+        "quality": quality_changes(setting, MARGINS | dict(margins or {})),
+        "panel": judge_panel(setting, names),
+    }
+
+
+def _attributes(asked: str | None, entrants: Sequence[Entrant]) -> list[str]:
+    if asked is not None:
+        return [PRODUCT.join(AttributeSpace.parse(part.split(PRODUCT)).names) for part in asked.split(",")]
+    lists = [each.run.metrics["attributes"] for each in entrants]
+    shared = [name for name in lists[0] if all(name in names for names in lists)]
+    if not shared:
+        raise UserError("the runs set out to balance different attributes: name some with --attributes")
+    return [*shared, *([PRODUCT.join(shared)] if len(shared) > 1 else [])]
+
+
+def _tests(setting: Setting, found: Mapping[str, Sequence[np.ndarray]]) -> list[dict[str, Any]]:
+    """Test every pair of entrants on every attribute, as one family."""
+    tests = []
+    for attribute, counts in found.items():
+        target = target_of(setting, attribute)
+        pairs = list(itertools.combinations(range(len(setting.entrants)), 2))
+        if setting.prompts is not None:
+            sides = [paired_biases(counts[one], counts[other], target) for one, other in pairs]
+            changes = np.array([other - one for one, other in sides])
+            p_values = sign_flip_test(changes).tolist()
+            means = [mean_known(change) for change in changes]
+        else:
+            sides = [unpaired_biases(counts[one], counts[other], target) for one, other in pairs]
+            p_values = [welch_test(one, other) for one, other in sides]
+            means = [_difference(one, other) for one, other in sides]
+        tests += [
+            {
+                "attribute": attribute,
+                "first": setting.entrants[one].label,
+                "second": setting.entrants[other].label,
+                "difference": mean,
+                "p_value": p_value,
+            }
+            for (one, other), mean, p_value in zip(pairs, means, p_values, strict=True)
+        ]
+    for test, adjusted in zip(tests, holm([test["p_value"] for test in tests]), strict=True):
+        test["p_holm"] = float(adjusted)
+        test["significant"] = bool(adjusted <= LEVEL)
+    return tests
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float | None:
+    means = mean_known(one), mean_known(other)
+    return None if means[0] is None or means[1] is None else means[1] - means[0]
+
+
+def _bias(
+    setting: Setting, found: Mapping[str, Sequence[np.ndarray]], tests: Sequence[Mapping[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for attribute, counts in found.items():
+        target = target_of(setting, attribute)
+        values = [prompt_biases(table, target) for table in counts]
+        ranks = rank_intervals(_padded(values), paired=setting.prompts is not None)
+        rows[attribute] = [
+            {
+                "label": each.label,
+                "bias_mean": mean_known(value),
+                "interval": mean_interval(value),
+                "floor": noise_floor(table.sum(axis=1), table.shape[1], target),
+                "floor_p": floor_test(table, target) if _independent(each) else None,
+                "debiased": gap["gap"] if (gap := gap_estimate(table, target)) else None,
+                "usable": int(table.sum()),
+                "prompts": int((~np.isnan(value)).sum()),
+                "rank": rank["rank"],
+                "rank_interval": list(rank["interval"]),
+                "beats": _beaten(each.label, attribute, tests),
+                "gaming_gap": gaming(setting, each, attribute),
+            }
+            for each, table, value, rank in zip(setting.entrants, counts, values, ranks, strict=True)
+        ]
+    _mark_fair(list(itertools.chain(*rows.values())))
+    return rows
+
+
+def _independent(entrant: Entrant) -> bool:
+    """Whether the classes of its images are independent, as the noise floor has it."""
+    return entrant.draw_class != "coupled" and entrant.run.config.get("draw") != "quota"
+
+
+def _mark_fair(rows: Sequence[dict[str, Any]]) -> None:
+    """Say of every row whether a fair model could have shown it: all of them are one family of tests."""
+    tested = [row for row in rows if row["floor_p"] is not None]
+    for row in rows:
+        row["fair"] = None
+    for row, adjusted in zip(tested, holm([row["floor_p"] for row in tested]), strict=True):
+        row["fair"] = bool(adjusted > LEVEL)
+
+
+def _beaten(label: str, attribute: str, tests: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the labels of those that are significantly more biased."""
+    beaten = []
+    for test in tests:
+        if test["attribute"] == attribute and test["significant"]:
+            better, worse = test["first"], test["second"]
+            if test["difference"] < 0:
+                better, worse = worse, better
+            beaten += [worse] if better == label else []
+    return sorted(beaten)
+
+
+def _padded(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Return R x P with nan where a run has fewer prompts than another."""
+    width = max(map(len, values))
+    return np.array([np.pad(value, (0, width - len(value)), constant_values=np.nan) for value in values])

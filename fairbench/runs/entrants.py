@@ -1,0 +1,106 @@
+"""Who takes part in a comparison: every run with its method, and the original models once each."""
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from fairbench.errors import UserError
+from fairbench.runs.registry import ORIGINAL
+from fairbench.runs.stored import StoredRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One variant of one run."""
+
+    label: str
+    """A short name for tables: A, B, ..."""
+    run: StoredRun
+    variant: str
+
+    @property
+    def name(self) -> str:
+        """The method as it is typed, or ``original``."""
+        return ORIGINAL if self.variant == ORIGINAL else str(self.run.metrics["method"])
+
+    @cached_property
+    def rows(self) -> "pd.DataFrame":
+        """The records of this variant."""
+        return self.run.records[self.run.records["variant"] == self.variant].reset_index(drop=True)
+
+    @property
+    def draw_class(self) -> str:
+        """Who chooses the attribute of an image: the original model always does so itself."""
+        return "emergent" if self.variant == ORIGINAL else str(self.run.metrics["draw_class"])
+
+    @property
+    def draw(self) -> str:
+        """How classes are drawn, for a method that has them drawn."""
+        return str(self.run.config.get("draw", "iid"))
+
+    @property
+    def judges(self) -> dict[str, str]:
+        """Evaluation judges, the primary one first, with their sha256."""
+        hashes = self.run.provenance.get("sha256", {}).get("judges", {})
+        return {name: hashes.get(name, "") for name in self.run.metrics["evaluation_judges"]}
+
+    @property
+    def trained_by(self) -> dict[str, str]:
+        """The judge that the method learnt from, with its sha256; none for the original model."""
+        name = self.run.metrics["training_judge"]
+        hashes = self.run.provenance.get("sha256", {}).get("training_judge", {})
+        return {} if self.variant == ORIGINAL or name is None else {name: hashes.get(name, "")}
+
+    @property
+    def suite(self) -> tuple[str, str]:
+        """Name and sha256 of the prompts."""
+        return str(self.run.metrics["suite"]), self.run.provenance.get("sha256", {}).get("suite", "")
+
+    @property
+    def target(self) -> dict[str, tuple[float, ...]]:
+        """Attribute -> the probabilities that the run set out for."""
+        return {name: tuple(values) for name, values in self.run.metrics["target"].items()}
+
+    @property
+    def images_per_prompt(self) -> str:
+        """How many images each prompt has; a range where not all have the same."""
+        sizes = self.rows.groupby("prompt_id").size()
+        return str(sizes.min()) if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
+
+
+def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
+    """Return the original models, each once, then the methods in the order of the runs.
+
+    Raises
+    ------
+    UserError
+        There are fewer than two.
+    """
+    originals: dict[Any, tuple[StoredRun, str]] = {}
+    methods = []
+    for run in runs:
+        for variant in map(str, run.records["variant"].unique()):
+            if variant == ORIGINAL:
+                originals.setdefault(_of_the_model(run), (run, variant))
+            else:
+                methods.append((run, variant))
+    found = [*originals.values(), *methods]
+    if len(found) < 2:
+        raise UserError(f"{runs[0].path}: there is nothing to compare it with: name another run")
+    if len(found) > len(string.ascii_uppercase):
+        raise UserError(f"{len(found)} are too many to compare: at most {len(string.ascii_uppercase)}")
+    return [
+        Entrant(label, run, variant)
+        for label, (run, variant) in zip(string.ascii_uppercase, found, strict=False)
+    ]
+
+
+def _of_the_model(run: StoredRun) -> tuple[Any, ...]:
+    """Two runs with this in common have the same original images."""
+    settings = ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
+    return (run.metrics["model"], run.metrics["suite"], *(str(run.config.get(key)) for key in settings))

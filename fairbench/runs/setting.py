@@ -1,0 +1,181 @@
+"""What a comparison has in common: judges, prompts and targets; and what it has not, each in one line."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fairbench.attributes import AttributeSpace, TargetDistribution
+from fairbench.errors import UserError
+from fairbench.metrics.counts import PRODUCT, Target, count_table
+from fairbench.runs.entrants import Entrant
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all numbers of one comparison have in common."""
+
+    entrants: Sequence[Entrant]
+    panel: Sequence[str]
+    """Every judge that has judged all entrants."""
+    judges: Sequence[str]
+    """Who judged each entrant: the first of the panel; without one, its own primary judge."""
+    prompts: "pd.Index | None"
+    """The prompts of all of them; None where they are not paired."""
+    targets: Mapping[str, tuple[float, ...]]
+    """Attribute -> uneven probabilities that all of them aim at."""
+    notes: Sequence[str]
+    """In what the entrants differ besides the method."""
+
+
+def find_setting(entrants: Sequence[Entrant], *, unpaired: bool) -> Setting:
+    """Find what ``entrants`` have in common.
+
+    Raises
+    ------
+    UserError
+        They have no prompt to be paired by, or no judge but one that one of them learnt from.
+    """
+    panel = shared_judges(entrants)
+    judges = [panel[0] if panel else next(iter(each.judges)) for each in entrants]
+    named = (
+        judges
+        if panel
+        else [f"{name} {each.judges[name][:8]}" for name, each in zip(judges, entrants, strict=True)]
+    )
+    prompts = None if unpaired else _shared_prompts(entrants)
+    notes = differences(entrants, named)
+    if prompts is None:
+        notes.append("unpaired: prompts are taken as independent samples, which finds less")
+    elif len(prompts) < max(each.rows["prompt_id"].nunique() for each in entrants):
+        notes.append(f"prompts differ: only the {len(prompts)} that all of them have are compared")
+    return Setting(entrants, panel, judges, prompts, _shared_targets(entrants), notes)
+
+
+def _shared_prompts(entrants: Sequence[Entrant]) -> "pd.Index":
+    """Return the ids of the prompts that all entrants have, in the order of the first."""
+    first = entrants[0]
+    stranger = next((each for each in entrants if each.suite != first.suite), None)
+    if stranger is not None:
+        one, other = (" ".join(each.suite)[:60] for each in (first, stranger))
+        raise UserError(
+            f"{first.run.path} and {stranger.run.path} are of different suites ({one}; {other}): "
+            "they have no prompts to be paired by; --unpaired compares them all the same and says so"
+        )
+    prompts = first.rows.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
+    for each in entrants[1:]:
+        theirs = each.rows.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
+        prompts = prompts[prompts.index.isin(theirs.index)]
+        prompts = prompts[prompts == theirs.reindex(prompts.index)]
+    if prompts.empty:
+        raise UserError("the runs have no prompt in common: --unpaired compares them all the same")
+    return prompts.index
+
+
+def tables(setting: Setting, attribute: str) -> list[np.ndarray]:
+    """Return the P x K counts of every entrant, prompts and classes in one order."""
+    found = [
+        count_table(each.rows, judge, attribute)
+        for each, judge in zip(setting.entrants, setting.judges, strict=True)
+    ]
+    classes = found[0].columns
+    for each, table in zip(setting.entrants, found, strict=True):
+        if set(table.columns) != set(classes):
+            first = setting.entrants[0].label
+            raise UserError(f"the judges of {first} and {each.label} know other classes of {attribute}")
+    ordered = [table[classes] for table in found]
+    if setting.prompts is not None:
+        ordered = [table.reindex(setting.prompts) for table in ordered]
+    return [table.to_numpy() for table in ordered]
+
+
+def target_of(setting: Setting, attribute: str) -> Target:
+    """Return the probabilities that all entrants aim at, None where they are even or differ."""
+    names = attribute.split(PRODUCT)
+    if not set(names) & set(setting.targets):
+        return None
+    given = {name: setting.targets[name] for name in names if name in setting.targets}
+    return tuple(TargetDistribution.parse(given, AttributeSpace(tuple(names))).joint(names).tolist())
+
+
+def _shared_targets(entrants: Sequence[Entrant]) -> dict[str, tuple[float, ...]]:
+    first, *others = (each.target for each in entrants)
+    return {
+        name: values
+        for name, values in first.items()
+        if max(values) - min(values) > 1e-9 and all(other.get(name) == values for other in others)
+    }
+
+
+def shared_judges(entrants: Sequence[Entrant]) -> list[str]:
+    """Return the judges that have judged all entrants, the same by sha256, and that none has learnt from.
+
+    Raises
+    ------
+    UserError
+        All that they share is a judge that one of them has learnt from.
+    """
+    first = entrants[0].judges.items()
+    common = [(name, sha) for name, sha in first if all(each.judges.get(name) == sha for each in entrants)]
+    learnt = {(name, sha): each for each in entrants for name, sha in each.trained_by.items()}
+    hashes = {sha: each for (_, sha), each in learnt.items() if sha}
+    fair = [name for name, sha in common if (name, sha) not in learnt and sha not in hashes]
+    if common and not fair:
+        name, sha = common[0]
+        pupil = hashes.get(sha) or learnt[name, sha]
+        raise UserError(f"{pupil.name} ({pupil.label}) was trained by {name}, which may not judge it here")
+    return fair
+
+
+def differences(entrants: Sequence[Entrant], judges: Sequence[str]) -> list[str]:
+    """Return one line for everything that the entrants do not have in common, and what that means."""
+    facts: dict[str, tuple[list[str | None], str]] = {
+        "draw classes": (
+            [each.draw_class for each in entrants],
+            "only an emergent method leaves the choice to the model; the others' bias says how well it obeys",
+        ),
+        "models": ([str(each.run.metrics["model"]) for each in entrants], "not the method alone differs"),
+        "suites": ([each.suite[0] for each in entrants], "other prompts, another bias"),
+        "judges": ([*judges], "what differs may be the judges"),
+        "seeds": (_configured(entrants, "seed"), "the noise differs: paired by prompt only"),
+        "images per prompt": (
+            [each.images_per_prompt for each in entrants],
+            "tested at the smaller number; means, floors, intervals and ranks are at each run's own",
+        ),
+        "targets": ([_spelled(each.target) for each in entrants], "bias is measured from even shares"),
+        "sampler steps": (_configured(entrants, "steps"), "not the method alone differs"),
+        "guidance": (_configured(entrants, "guidance"), "not the method alone differs"),
+        "draws": (
+            [None if each.draw_class == "emergent" else each.draw for each in entrants],
+            "shares that are drawn as a quota vary less than independent ones",
+        ),
+    }
+    return [
+        f"{what} differ: {_grouped(entrants, values)}: {meaning}"
+        for what, (values, meaning) in facts.items()
+        if len({*values} - {None}) > 1
+    ]
+
+
+def _configured(entrants: Sequence[Entrant], key: str) -> list[str | None]:
+    values = [each.run.config.get(key) for each in entrants]
+    return ["default" if value is None else str(value) for value in values]
+
+
+def _grouped(entrants: Sequence[Entrant], values: Sequence[str | None]) -> str:
+    found: dict[str, list[str]] = {}
+    for each, value in zip(entrants, values, strict=True):
+        if value is not None:
+            found.setdefault(value, []).append(each.label)
+    return ", ".join(f"{value} ({' '.join(labels)})" for value, labels in found.items())
+
+
+def _spelled(target: Mapping[str, Sequence[float]]) -> str:
+    """Write a target as it is typed; every uniform one alike, whatever the attributes."""
+    uneven = {name: values for name, values in target.items() if max(values) - min(values) > 1e-9}
+    parts = (f"{name}={'/'.join(f'{value:g}' for value in values)}" for name, values in uneven.items())
+    return ",".join(parts) or "uniform"

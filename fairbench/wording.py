@@ -1,0 +1,113 @@
+"""Words for the classes of an attribute, and the grammar of writing them into a prompt.
+
+Every method that names an attribute uses these, so that no two differ by their choice of words.
+"""
+
+import re
+
+import numpy as np
+
+from fairbench.attributes import AttributeSpace
+from fairbench.errors import UserError
+
+WORDS: dict[str, dict[str, str]] = {
+    "age": {"young": "young", "old": "old"},
+    "race": {"WMELH": "white", "Black": "Black", "Indian": "Indian", "Asian": "Asian"},
+    "gender": {"female": "female", "male": "male"},
+}
+"""Attribute -> class -> its word; the attributes in the order of English adjectives."""
+
+NOUNS = {"gender": ("woman", "man", "women", "men")}
+"""Other words that give an attribute away."""
+PICTURES = "photo|photograph|picture|image|portrait|painting|drawing|headshot|close-up|face|head"
+SUBJECT = re.compile(rf"(?:^|\bof )(?P<article>an?|the|one) (?!(?:{PICTURES})\b)(?P<subject>[^,]+)", re.I)
+# "a user", "a European" and "a one-man band" begin with a consonant; "an hour" and "an heir" do not
+SOUNDS_LIKE_A_VOWEL = re.compile(r"(?!uni|use|usu|eu|one\b|once)[aeiou]|hour|honest|heir", re.I)
+
+
+def class_words(space: AttributeSpace) -> list[str]:
+    """Return the adjectives of every class of ``space``, like its labels: ``"old Black female"``."""
+    return [" ".join(_words(space, k).values()) for k in range(space.size)]
+
+
+def other_words(prompt: str, space: AttributeSpace, k: int) -> str:
+    """Return the words of all classes but class ``k``, attribute by attribute: "white, Indian, Asian, male".
+
+    An attribute for which ``prompt`` does not have the word of that class is left out.
+    """
+    own = {name: word for name, word in _words(space, k).items() if _contains(prompt, [word])}
+    return ", ".join(word for name in own for word in WORDS[name].values() if word != own[name])
+
+
+def described(prompt: str, space: AttributeSpace, k: int) -> str:
+    """Return ``prompt`` with the words of class ``k`` before its subject, and the article that they ask for.
+
+    "a photo of the face of an engineer" becomes "a photo of the face of a female engineer". An attribute that
+    the prompt names already is left as it is.
+
+    Raises
+    ------
+    UserError
+        The prompt has no subject.
+    """
+    words = [word for name, word in _words(space, k).items() if not names(prompt, name)]
+    found = _subject(prompt)
+    if not words:
+        return prompt
+    article = found["article"]
+    if article.lower() in ("a", "an"):
+        article = article[0] + ("n" if SOUNDS_LIKE_A_VOWEL.match(words[0]) else "")
+    before, after = prompt[: found.start("article")], prompt[found.start("subject") :]
+    return before + " ".join([article, *words, after])
+
+
+def subject(prompt: str) -> str:
+    """Return who or what ``prompt`` shows, up to its first comma and without the article: "police officer".
+
+    Raises
+    ------
+    UserError
+        The prompt has no subject.
+    """
+    return _subject(prompt)["subject"].strip()
+
+
+def with_article(noun: str) -> str:
+    """Return ``noun`` with "a" or "an" before it."""
+    return f"{'an' if SOUNDS_LIKE_A_VOWEL.match(noun) else 'a'} {noun}"
+
+
+def substituted(prompt: str, old: str, new: str) -> str:
+    """Return ``prompt`` with ``new`` in the place of ``old``, and the article that ``new`` asks for."""
+    return re.sub(rf"(?:\ban? )?{re.escape(old)}", lambda match: _like(match[0], old, new), prompt, count=1)
+
+
+def _like(found: str, old: str, new: str) -> str:
+    return new if found == old else with_article(new)
+
+
+def names(prompt: str, attribute: str) -> bool:
+    """Tell whether ``prompt`` names a class of ``attribute`` by one of its usual words."""
+    return _contains(prompt, [*WORDS[attribute].values(), *NOUNS.get(attribute, ())])
+
+
+def _contains(prompt: str, words: list[str]) -> bool:
+    return re.search(rf"(?<![\w-])(?:{'|'.join(words)})(?![\w-])", prompt, re.I) is not None
+
+
+def _words(space: AttributeSpace, k: int) -> dict[str, str]:
+    """Return attribute -> word of class ``k``, in the order of English adjectives."""
+    indices = np.unravel_index(k, [len(classes) for classes in space.classes.values()])
+    index = dict(zip(space.names, map(int, indices), strict=True))
+    return {name: WORDS[name][space.classes[name][index[name]]] for name in WORDS if name in index}
+
+
+def _subject(prompt: str) -> re.Match[str]:
+    """Find article and noun, the first ones after "of": "a picture of a cook" is about the cook."""
+    matches = list(SUBJECT.finditer(prompt))
+    if not matches:
+        raise UserError(
+            f"the prompt {prompt!r} has no subject to describe: write it with an article, "
+            "like 'a photo of a nurse'"
+        )
+    return next((match for match in matches if match[0].lower().startswith("of ")), matches[0])

@@ -1,0 +1,78 @@
+"""The presets on the command line."""
+
+import json
+
+import pytest
+import yaml
+
+from fairbench.cli import run as command
+from fairbench.cli.main import main
+from fairbench.config import make_config
+from fairbench.presets import list_presets, load_preset
+
+
+def call(capsys, *arguments):
+    with pytest.raises(SystemExit) as left:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    return left.value.code, captured.out, captured.err
+
+
+def test_they_are_listed_and_shown_as_the_files_that_they_are(capsys):
+    _, out, _ = call(capsys, "list", "presets", "--json")
+    assert [row["name"] for row in json.loads(out)] == list_presets()
+    code, out, _ = call(capsys, "show", "exp-3")
+    assert code == 0 and out.endswith(load_preset("exp-3").text)
+    _, out, _ = call(capsys, "show", "exp-3", "--json")
+    assert json.loads(out)["settings"] == yaml.safe_load(load_preset("exp-3").text)
+
+
+def test_options_beside_a_preset_win_and_the_model_chooses_the_variant(capsys, tmp_path, monkeypatch):
+    from fairbench.runs import runner
+
+    seen = []
+
+    def stop(settings, out, **_):
+        seen.append((settings, out))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", stop)
+    monkeypatch.chdir(tmp_path)
+    call(capsys, "run", "--preset", "exp-6", "--model", "portraits", "--updates", "7", "--seed", "2")
+    settings, out = seen[0]
+    expected = load_preset("exp-6-portraits").settings | {"updates": 7, "seed": 2}
+    assert settings == make_config(expected)
+    assert str(out) == "runs/exp-6-s2"
+    call(capsys, "run", "--preset", "exp-6-portraits", "--method", "original")
+    assert (seen[1][0].method, seen[1][0].method_options) == ("original", {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--preset", "exp-9"), "unknown preset 'exp-9'"),
+        (("--preset", "exp-1-portraits", "--model", "org/sd@main"), "use --preset exp-1"),
+        (("--preset", "exp-1", "--config", "mine.yaml"), "give --preset or --config, not both"),
+        (("--preset", "exp-4-portraits", "--attributes", "gender"), "preset exp-4-portraits"),
+        (("--stop-on", "unstabel"), "did you mean 'unstable'"),
+        (("--stop-on", "overfitting"), "unknown monitor"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, "run", *arguments)
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_option_of_the_command_is_a_setting_or_known_to_be_none():
+    import inspect
+
+    from fairbench.config import RunConfig
+
+    renamed = {"judge": "judges"}
+    others = {"preset", "config", "matrix", "out", "fresh", "as_json"}
+    of_the_method = {"tune", "optimizer", "lr_schedule", "grad_clip", "rows"}
+    names = {renamed.get(name, name) for name in inspect.signature(command.run).parameters}
+    names -= others | of_the_method
+    assert names <= set(RunConfig.model_fields)

@@ -1,0 +1,193 @@
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairbench.errors import UserError
+from fairbench.judges.faces import LargestFace, crop, insightface, squared, whole_image, yunet
+
+
+class YuNet:
+    """Finds the red rectangle, and answers in exactly the format of ``cv2.FaceDetectorYN``."""
+
+    def __init__(self, model, config, input_size, score_threshold):
+        self.size, self.threshold = input_size, score_threshold
+
+    def setInputSize(self, size):
+        self.size = size
+
+    def detect(self, image):
+        assert image.dtype == np.uint8 and image.flags.c_contiguous
+        assert image.shape == (self.size[1], self.size[0], 3)
+        blue, green, red = image.transpose(2, 0, 1).astype(int)
+        rows, columns = np.nonzero(red - blue - green > 128)
+        if not len(rows):
+            return 1, None
+        left, top = columns.min(), rows.min()
+        box = [left, top, columns.max() + 1 - left, rows.max() + 1 - top]
+        return 1, np.array([[*box, *range(10), 0.93]], dtype=np.float32)
+
+
+@pytest.fixture
+def cv2(monkeypatch):
+    module = ModuleType("cv2")
+    module.error = type("error", (Exception,), {})
+    module.INTER_AREA = 3
+
+    def resize(image, size, interpolation):
+        factor = image.shape[0] // size[1]
+        assert image.shape[1] // size[0] == factor and interpolation == module.INTER_AREA
+        return np.ascontiguousarray(image[::factor, ::factor])
+
+    module.resize = resize
+    module.FaceDetectorYN = ModuleType("FaceDetectorYN")
+    module.FaceDetectorYN.create = YuNet
+    monkeypatch.setitem(sys.modules, "cv2", module)
+    return module
+
+
+def red(height, width, top, left, bottom, right):
+    image = torch.zeros(3, height, width)
+    image[0, top:bottom, left:right] = 1
+    return image
+
+
+def test_a_whole_image_is_a_face():
+    boxes, scores = whole_image(torch.zeros(3, 3, 20, 30))
+    assert boxes.tolist() == [[0, 0, 30, 20]] * 3 and scores.tolist() == [1, 1, 1]
+
+
+def test_the_face_with_the_largest_visible_area_counts():
+    faces = np.array([[-90.0, 0, 20, 60, 0.99], [10, 10, 50, 50, 0.7], [40, 40, 60, 60, 0.8]])
+    boxes, scores = LargestFace(lambda picture: faces)(torch.zeros(1, 3, 64, 64))
+    assert boxes.tolist() == [[10, 10, 50, 50]] and scores.tolist() == pytest.approx([0.7])
+
+
+def test_without_a_face_the_score_is_zero_and_the_box_is_the_image():
+    boxes, scores = LargestFace(lambda picture: np.empty((0, 5)))(torch.zeros(2, 3, 8, 16))
+    assert boxes.tolist() == [[0, 0, 16, 8]] * 2 and scores.tolist() == [0, 0]
+
+
+def test_boxes_are_exact_for_images_in_half_precision():
+    found = np.array([[301.0, 257, 411, 389, 0.8]])
+    images = torch.zeros(1, 3, 515, 517, dtype=torch.bfloat16)
+    assert whole_image(images)[0].tolist() == [[0, 0, 517, 515]]
+    assert LargestFace(lambda picture: found)(images)[0].tolist() == [[301, 257, 411, 389]]
+
+
+def test_no_images_have_no_faces():
+    boxes, scores = LargestFace(lambda picture: np.empty((0, 5)))(torch.zeros(0, 3, 8, 8))
+    assert boxes.shape == (0, 4) and scores.shape == (0,)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_yunet_sees_small_bgr_pictures_and_answers_in_pixels_of_the_image(cv2, scale):
+    images = torch.stack(
+        [
+            red(320 * scale, 160 * scale, 40 * scale, 20 * scale, 120 * scale, 60 * scale),
+            torch.zeros(3, 320 * scale, 160 * scale),
+        ]
+    )
+    boxes, scores = yunet("yunet.onnx", None)(images)
+    assert boxes.tolist() == [
+        [20 * scale, 40 * scale, 60 * scale, 120 * scale],
+        [0, 0, 160 * scale, 320 * scale],
+    ]
+    assert scores.tolist() == pytest.approx([0.93, 0])
+
+
+def test_an_onnx_file_that_opencv_cannot_read_is_refused(cv2):
+    def fail(*arguments):
+        raise cv2.error("OpenCV: Failed to parse\nONNX model")
+
+    cv2.FaceDetectorYN.create = fail
+    with pytest.raises(UserError, match=r"broken\.onnx: OpenCV cannot read it as YuNet: .*parse ONNX model"):
+        yunet("broken.onnx", None)
+
+
+def test_insightface_is_asked_for_detection_alone(monkeypatch):
+    class Scrfd:
+        def prepare(self, ctx_id, input_size, det_thresh):
+            assert (ctx_id, input_size, det_thresh) == (-1, (640, 640), 0.6)
+
+        def detect(self, image):
+            assert image.shape == (32, 32, 3) and (image[..., 2] == 255).all() and not image[..., :2].any()
+            return np.array([[1, 2, 11, 22, 0.75]], dtype=np.float32), np.zeros((1, 5, 2))
+
+    package, zoo = ModuleType("insightface"), ModuleType("insightface.model_zoo")
+    zoo.get_model = lambda path, providers: Scrfd() if path == "det.onnx" else None
+    package.model_zoo = zoo
+    monkeypatch.setitem(sys.modules, "insightface", package)
+    monkeypatch.setitem(sys.modules, "insightface.model_zoo", zoo)
+    boxes, scores = insightface("det.onnx", 0.6)(red(32, 32, 0, 0, 32, 32)[None])
+    assert boxes.tolist() == [[1, 2, 11, 22]] and scores.tolist() == [0.75]
+    with pytest.raises(UserError, match=r"recognition\.onnx: insightface cannot read it as a face detector"):
+        insightface("recognition.onnx", None)
+
+
+@pytest.mark.parametrize(
+    ("build", "module", "extra"), [(yunet, "cv2", "faces"), (insightface, "insightface", "insightface")]
+)
+def test_a_missing_extra_says_how_to_get_it(monkeypatch, build, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError) as error:
+        build("some.onnx", None)
+    assert str(error.value) == f"this judge needs {module}: pip install 'fairbench-t2i[{extra}]'"
+
+
+def test_the_crop_is_a_square_around_the_box():
+    boxes = squared(torch.tensor([[10.0, 20, 30, 60], [0, 0, 8, 4]]), 1.5)
+    assert boxes.tolist() == [[-10, 10, 50, 70], [-2, -4, 10, 8]]
+
+
+def test_a_crop_of_the_whole_image_at_its_own_size_is_the_image():
+    images = torch.rand(2, 3, 24, 24)
+    assert torch.equal(crop(images, whole_image(images)[0], 24), images)
+
+
+def test_an_enlarged_crop_is_bilinear_as_grid_sample_has_it():
+    images = torch.rand(2, 3, 20, 20)
+    boxes = torch.tensor([[4.0, 5, 12, 13], [6.5, 3.25, 10.5, 7.25]])
+    places = (torch.arange(16) + 0.5) / 16
+    grids = []
+    for left, top, right, bottom in boxes.tolist():
+        x, y = (left + places * (right - left)) / 20 * 2 - 1, (top + places * (bottom - top)) / 20 * 2 - 1
+        grids.append(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1))
+    expected = F.grid_sample(images, torch.stack(grids), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(crop(images, boxes, 16), expected, atol=1e-6, rtol=0)
+
+
+def test_a_reduced_crop_takes_the_mean_over_the_pixels_it_covers():
+    images = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(crop(images, whole_image(images)[0], 16), F.avg_pool2d(images, 4))
+
+
+def test_outside_the_image_is_black():
+    whole = crop(torch.ones(1, 3, 16, 16), squared(torch.tensor([[0.0, 0, 16, 16]]), 2), 32)
+    inside = torch.zeros(32, 32)
+    inside[8:24, 8:24] = 1
+    # the border pixel is interpolated with what lies outside
+    assert torch.equal(whole[0, 0, 9:23, 9:23], inside[9:23, 9:23]) and not whole[..., :7].any()
+
+
+@given(st.tuples(*[st.integers(0, 20)] * 2), st.integers(4, 12))
+def test_a_mirrored_image_has_the_mirrored_crop(corner, side):
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(side))
+    left, top = corner
+    box = torch.tensor([[left, top, left + side, top + side]]).float()
+    mirrored = torch.tensor([[32 - left - side, top, 32 - left, top + side]]).float()
+    torch.testing.assert_close(
+        crop(image.flip(3), mirrored, 8), crop(image, box, 8).flip(3), atol=1e-5, rtol=0
+    )
+
+
+def test_gradients_reach_the_pixels_of_the_box_and_no_others():
+    images = torch.rand(1, 3, 32, 32, requires_grad=True)
+    crop(images, torch.tensor([[8.0, 8, 24, 24]]), 16).sum().backward()
+    touched = images.grad[0, 0].abs() > 0
+    assert touched[8:24, 8:24].all() and touched.sum() == 16 * 16

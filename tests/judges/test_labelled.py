@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fairbench.errors import UserError
+from fairbench.judges.labelled import BATCH, batches, read_image, read_labelled
+
+ATTRIBUTES = {"gender": ("female", "male"), "race": ("WMELH", "Black", "Indian", "Asian")}
+
+
+def draw(path, colour=(255, 0, 0), size=(4, 4), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+    return path
+
+
+def test_a_folder_per_class(tmp_path):
+    for name in ("male/b.png", "male/deep/a.JPG", "female/c.png"):
+        draw(tmp_path / name)
+    (tmp_path / "male" / "notes.txt").write_text("no image")
+    found = read_labelled(tmp_path, ATTRIBUTES)
+    assert [path.name for path in found.paths] == ["c.png", "b.png", "a.JPG"]
+    assert found.labels == {"gender": (0, 1, 1)}
+
+
+def test_a_table_with_several_attributes_some_unknown(tmp_path):
+    (tmp_path / "labels.csv").write_text(
+        "\ufeffpath,gender,race,remark\nx/a.png,male,Asian,-\nb.png,,Black,\n", encoding="utf-8"
+    )
+    found = read_labelled(tmp_path / "labels.csv", ATTRIBUTES)
+    assert [path.relative_to(tmp_path.resolve()).as_posix() for path in found.paths] == ["x/a.png", "b.png"]
+    assert found.labels == {"gender": (1, -1), "race": (3, 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,gender\na.png,male\n", "must have the column path"),
+        ("path,sex\na.png,male\n", "and one of gender, race"),
+        ("path,gender\n", "has no rows"),
+        ("", "must have the column path"),
+        ("path,gender\na.png,mail\n", "line 2: unknown class of gender 'mail': did you mean 'male'"),
+        ("path,gender\na.png,male\n../a.png,male\n", "line 3: the path '../a.png' must lie in the folder"),
+        ("path,gender\n/etc/hostname,male\n", "must lie in the folder"),
+        ("path,gender\n,male\n", "must lie in the folder"),
+        (b"path,gender\n\xff.png,male\n", "is not a CSV in UTF-8"),
+    ],
+)
+def test_a_faulty_table_is_one_line_that_names_the_row(tmp_path, text, message):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as error:
+        read_labelled(path, ATTRIBUTES)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_folders_that_are_no_classes_of_one_attribute_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no such folder or CSV"):
+        read_labelled(tmp_path / "nowhere", ATTRIBUTES)
+    with pytest.raises(UserError, match="one folder per class"):
+        read_labelled(tmp_path, ATTRIBUTES)
+    (tmp_path / "male").mkdir()
+    with pytest.raises(UserError, match="holds no images"):
+        read_labelled(tmp_path, ATTRIBUTES)
+    (tmp_path / "Black").mkdir()
+    with pytest.raises(UserError, match="one folder per class of one attribute"):
+        read_labelled(tmp_path, ATTRIBUTES)
+
+
+def test_batches_keep_the_order_and_have_one_size_each(tmp_path):
+    sizes = [(4, 4)] * (BATCH + 1) + [(6, 4)] * 2 + [(4, 4)]
+    for number, size in enumerate(sizes):
+        draw(tmp_path / "female" / f"{number:03}.png", (number, 0, 0), size)
+    found = list(batches(read_labelled(tmp_path, ATTRIBUTES)))
+    assert [images.shape for images, _ in found] == [
+        (BATCH, 3, 4, 4), (1, 3, 4, 4), (2, 3, 4, 6), (1, 3, 4, 4)
+    ]  # fmt: skip
+    reds = torch.cat([images[:, 0, 0, 0] for images, _ in found]) * 255
+    assert reds.round().tolist() == list(range(len(sizes)))
+    assert all(len(images) == len(labels["gender"]) for images, labels in found)
+
+
+def test_every_kind_of_picture_becomes_rgb(tmp_path):
+    assert read_image(draw(tmp_path / "grey.png", 51, mode="L"))[:, 0, 0].tolist() == pytest.approx([0.2] * 3)
+    clear = read_image(draw(tmp_path / "alpha.png", (255, 0, 0, 0), mode="RGBA"))
+    assert clear.tolist() == torch.ones(3, 4, 4).tolist()  # transparent is white, not the colour below
+    half = read_image(draw(tmp_path / "half.png", (255, 0, 0, 128), mode="RGBA"))[:, 0, 0]
+    assert half.tolist() == pytest.approx([1, 0.5, 0.5], abs=0.01)
+    Image.fromarray(np.full((4, 4), 13107, np.uint16)).save(tmp_path / "deep.png")
+    assert read_image(tmp_path / "deep.png")[:, 0, 0].tolist() == pytest.approx([0.2] * 3)
+    draw(tmp_path / "palette.gif", 0, mode="P")
+    assert read_image(tmp_path / "palette.gif").shape == (3, 4, 4)
+
+
+def test_pictures_that_cannot_be_read_are_named(tmp_path, monkeypatch):
+    whole = draw(tmp_path / "whole.png", size=(64, 64))
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:-30])
+    (tmp_path / "text.png").write_text("no picture")
+    for name in ("cut.png", "text.png", "missing.png"):
+        with pytest.raises(UserError, match=rf"{name}: cannot be read as a picture"):
+            read_image(tmp_path / name)
+    for limit in (3000, 1000):  # Pillow warns, and refuses from twice its limit on
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(UserError, match=r"cannot be read as a picture: .*decompression bomb"):
+            read_image(whole)

@@ -1,0 +1,172 @@
+"""A run against its reference: only what noise does not explain is worse; a damaged one is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fairbench.errors import UserError
+from fairbench.metrics.significance import holm, sign_flip_test
+from fairbench.runs.check import check
+from fairbench.runs.reference import load_reference, reference_of, save_reference
+from fairbench.runs.stored import load_run
+from tests.runs.stored_runs import JUDGES, men, store_run
+
+SKEWED = np.linspace(0.02, 0.98, 30)
+PULLED = 0.5 + (SKEWED - 0.5) / 2
+
+
+@pytest.fixture
+def stored(tmp_path):
+    def make(share=PULLED, **options):
+        place = tmp_path / str(len(list(tmp_path.iterdir())))
+        return load_run(store_run(place, {"original": men(SKEWED), "method": men(share)}, **options))
+
+    return make
+
+
+def verdicts(run, reference, **options):
+    rows, _ = check(reference_of(run), reference_of(reference), **options)
+    return {row.metric: row.worse for row in rows}
+
+
+def test_a_reference_survives_being_written(stored, tmp_path):
+    reference = reference_of(stored(faces=0.8))
+    save_reference(tmp_path / "made" / "reference.json", reference)
+    assert load_reference(tmp_path / "made" / "reference.json") == reference
+    lines = (tmp_path / "made" / "reference.json").read_text().splitlines()
+    assert sum(line.startswith('  "job-') for line in lines) == len(reference.prompts) == 30
+
+
+def test_a_reference_counts_the_images_of_the_method(stored):
+    run = stored(0.0)
+    reference = reference_of(run)
+    assert reference.method == "method"
+    assert {prompt.counts["gender"] for prompt in reference.prompts.values()} == {(16, 0)}
+    assert reference.prompts["job-3"].quality["face_rate"] == 1
+
+
+def test_noise_is_not_worse_and_a_worse_model_is(stored):
+    reference = stored()
+    assert not any(verdicts(reference, reference).values())
+    assert not any(verdicts(stored(noise=1), reference).values())
+    assert verdicts(stored(SKEWED, noise=2), reference) == {
+        "gender bias": True,
+        "recognised": False,
+        "face_rate": False,
+        "clip_t": False,
+    }
+    assert not any(verdicts(stored(0.5, noise=3), reference).values())
+    assert verdicts(stored(recognised=0.7, noise=4), reference)["recognised"]
+    assert verdicts(stored(faces=0.7, noise=5), reference)["face_rate"]
+
+
+def test_what_is_tolerated_is_not_worse(stored):
+    worse, reference = stored(SKEWED, noise=1), stored()
+    assert verdicts(worse, reference, tolerance=0.02)["gender bias"]
+    assert not verdicts(worse, reference, tolerance=0.4)["gender bias"]
+
+
+def test_the_p_values_are_one_sided_and_adjusted(stored):
+    run, reference = reference_of(stored(noise=1)), reference_of(stored())
+    change = [
+        np.subtract(
+            *(abs(np.subtract(*side.prompts[key].counts["gender"])) / 16 for side in (run, reference))
+        )
+        for key in run.prompts
+    ]
+    quality = [
+        [reference.prompts[key].quality[name] - run.prompts[key].quality[name] for key in run.prompts]
+        for name in ("recognised", "face_rate", "clip_t")
+    ]
+    expected = holm([sign_flip_test(values, alternative="greater") for values in (change, *quality)])
+    rows, notes = check(run, reference)
+    assert [row.p_value for row in rows] == pytest.approx(expected)
+    assert notes == []
+
+
+def test_it_cries_wolf_as_rarely_as_it_says():
+    """300 pairs of runs of one model: any metric worse in about 5 % of them, and no more."""
+    from fairbench.runs.reference import PromptResult, Reference
+
+    rng = np.random.default_rng(0)
+    share = rng.uniform(size=30)
+    facts = dict.fromkeys(
+        ("method", "draw_class", "model", "suite", "suite_sha256", "judge", "judge_sha256"), "x"
+    )
+
+    def draw():
+        counts, quality = rng.binomial(16, share), rng.normal(size=(30, 2))
+        return Reference(
+            **facts,
+            seed=0,
+            target={},
+            classes={"gender": ("female", "male")},
+            prompts={
+                str(k): PromptResult(
+                    counts={"gender": (16 - counts[k], counts[k])},
+                    quality={"recognised": quality[k, 0], "clip_t": quality[k, 1]},
+                )
+                for k in range(30)
+            },
+        )
+
+    alarms = [any(row.worse for row in check(draw(), draw())[0]) for _ in range(300)]
+    assert 0.01 <= np.mean(alarms) <= 0.09
+
+
+def test_what_the_two_do_not_share_is_said(stored):
+    reference = stored()
+    _, notes = check(reference_of(stored(seed=1, draw_class="drawn")), reference_of(reference))
+    assert "draw class: drawn, in the reference emergent" in notes
+    assert "paired by prompt only: the noise differs" in notes
+    rows, notes = check(reference_of(stored(SKEWED, suite="hobbies", images=60)), reference_of(reference))
+    assert any(note.startswith("unpaired") for note in notes)
+    assert "images with a face per prompt: 60, in the reference 16" in notes
+    assert next(row for row in rows if row.metric == "gender bias").worse
+
+
+def test_another_judge_is_refused(stored):
+    reference = reference_of(stored())
+    other = stored(judges={name: "z" * 64 for name in JUDGES})
+    with pytest.raises(UserError, match="not evaluated by the judge of the reference"):
+        reference_of(other, reference.judge_sha256)
+    second = reference_of(stored(judges=dict(reversed(JUDGES.items()))), reference.judge_sha256)
+    assert second.judge == "judge-a"
+
+
+def test_a_prompt_without_a_face_has_no_say(stored):
+    rows, _ = check(reference_of(stored(faces=0.05, noise=1)), reference_of(stored()))
+    assert {row.metric: row.worse for row in rows}["face_rate"]
+    blind = check(reference_of(stored(faces=0.0)), reference_of(stored()))[0]
+    assert "gender bias" not in {row.metric for row in blind}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 2}, "newer fairbench"),
+        ({"schema_version": "one"}, "schema_version"),
+        ({"counts": 1}, "unknown key 'counts'"),
+        ({"classes": {"gender": ["female", "male", "x"]}}, "one count for each class"),
+        ({"judge": None}, "judge: "),
+        ({"prompts": {"job-0": {"counts": {"gender": [-1, 2]}}}}, "greater than or equal to 0"),
+    ],
+)
+def test_a_damaged_reference_is_refused(stored, tmp_path, change, message):
+    path = tmp_path / "reference.json"
+    save_reference(path, reference_of(stored()))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=message):
+        load_reference(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "no such file"), ("{", "not a reference"), ("[]", "valid dict")]
+)
+def test_no_reference_at_all_is_refused(tmp_path, content, message):
+    path = tmp_path / "reference.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        load_reference(path)

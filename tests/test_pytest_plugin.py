@@ -1,0 +1,104 @@
+"""The project's own gate on a run whose chances are known, and the plugin as a model team uses it."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import numpy as np
+import pytest
+
+from fairbench.errors import UserError
+from fairbench.pytest_plugin import assert_bias_at_most
+from fairbench.runs.stored import load_run
+from tests.runs.stored_runs import men, store_run
+
+pytest_plugins = ("pytester",)
+
+THREE_LINES = """
+from fairbench.pytest_plugin import assert_bias_at_most
+
+def test_release(fairbench_run):
+    assert_bias_at_most(fairbench_run, "gender", {limit}, confidence=0.95)
+"""
+SKEWED = np.linspace(0.02, 0.98, 30)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return store_run(tmp_path_factory.mktemp("gate") / "run", {"original": men(SKEWED), "fair": men(0.5)})
+
+
+@pytest.fixture
+def run_pytest(pytester):
+    """Run the tests of a model team in a directory of its own."""
+    installed = entry_points(group="pytest11", name="fairbench")
+
+    def run(*arguments):
+        loaded = [] if installed else ["-p", "fairbench.pytest_plugin"]
+        return pytester.runpytest_inprocess(*loaded, *map(str, arguments))
+
+    return run
+
+
+def test_the_gate_passes_what_is_shown_and_says_why_it_fails(directory):
+    run = load_run(directory)
+    assert_bias_at_most(run, "gender", 0.3)
+    assert_bias_at_most(run, "gender", 0.3, judge="judge-b")
+    with pytest.raises(AssertionError, match=r"not shown to be at most 0.05: .* the bias is too high"):
+        assert_bias_at_most(run, "gender", 0.05)
+    with pytest.raises(AssertionError, match="more prompts or images may show it"):
+        assert_bias_at_most(run, "gender", 0.2)
+    with pytest.raises(UserError, match="did you mean 'judge-a'"):
+        assert_bias_at_most(run, "gender", 0.3, judge="judgea")
+    with pytest.raises(UserError, match="has not judged race"):
+        assert_bias_at_most(run, "race", 0.3)
+
+
+def test_no_evidence_does_not_pass(tmp_path):
+    blind = load_run(store_run(tmp_path / "blind", {"original": men(0.5)}, faces=0.0))
+    with pytest.raises(AssertionError, match="0 prompts with a usable image are too few"):
+        assert_bias_at_most(blind, "gender", 1.0)
+    single = load_run(store_run(tmp_path / "single", {"original": men(0.5, 1)}))
+    with pytest.raises(AssertionError, match="1 prompts"):
+        assert_bias_at_most(single, "gender", 1.0)
+
+
+def test_a_bias_just_above_the_limit_passes_as_rarely_as_it_says(tmp_path, monkeypatch):
+    """Prompts of mean bias 0.5 against a limit a hair below: about 5 in 100 pass."""
+    from fairbench.metrics import counts
+
+    run = load_run(store_run(tmp_path / "run", {"original": men(0.5)}))
+    rng, passed = np.random.default_rng(0), 0
+    for _ in range(100):
+        monkeypatch.setattr(counts, "prompt_biases", lambda table: rng.beta(2, 2, 50))
+        try:
+            assert_bias_at_most(run, "gender", 0.5)
+        except AssertionError:
+            continue
+        passed += 1
+    assert passed / 100 <= 0.12
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "text"), [(0.3, 0, "1 passed"), (0.1, 1, "not shown to be at most")]
+)
+def test_three_lines_are_a_gate(directory, pytester, run_pytest, limit, code, text):
+    pytester.makepyfile(THREE_LINES.format(limit=limit))
+    done = run_pytest("--fairbench-run", directory)
+    assert done.ret == code and text in done.stdout.str()
+
+
+def test_the_run_may_be_named_in_the_ini_file_and_must_be_named_somewhere(directory, pytester, run_pytest):
+    pytester.makepyfile(THREE_LINES.format(limit=0.3))
+    nowhere = run_pytest()
+    assert nowhere.ret == 1 and "give --fairbench-run DIRECTORY" in nowhere.stdout.str()
+    pytester.makeini(f"[pytest]\nfairbench_run = {directory}\n")
+    assert run_pytest().ret == 0
+    pytester.makeini("[pytest]\nfairbench_run = missing\n")
+    assert "is not a finished run" in run_pytest().stdout.str()
+
+
+def test_loading_the_plugin_loads_nothing_heavy():
+    code = "import fairbench.pytest_plugin, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "pandas", "scipy", "pydantic", "fairbench.runs"} & set(done.stdout.split())
