@@ -80,7 +80,8 @@ def _sums(a: Features, b: Features, count: int) -> np.ndarray:
     sums, columns = np.zeros((count, count)), np.eye(count)[b.prompts] * b.weights[:, None]
     for start in range(0, len(a.values), ROWS):
         rows = slice(start, start + ROWS)
-        kernel = (a.values[rows] @ b.values.T / b.values.shape[1] + 1) ** 3
+        base = a.values[rows] @ b.values.T / b.values.shape[1] + 1
+        kernel = base * base * base  # much faster than a power
         if a is b:
             kernel[np.arange(len(kernel)), np.arange(start, start + len(kernel))] = 0
         np.add.at(sums, a.prompts[rows], a.weights[rows, None] * (kernel @ columns))

@@ -1,6 +1,6 @@
 """From records to ``metrics.json``: every number of a run, computed by `fairbench.metrics`, in its place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairbench.attributes import ATTRIBUTES
@@ -95,14 +95,15 @@ def biases(rows: "pd.DataFrame", judge: JudgeUsed, asked: tuple[str, ...]) -> di
     others = [(name,) for name in ATTRIBUTES if name in judge.attributes]
     crossed = [CROSSED] if set(CROSSED) <= set(judge.attributes) else []
     found: dict[str, Any] = {}
-    for names in [asked, *others, *crossed]:
+    wanted = [asked, *others, *crossed] if _named(rows, ATTRIBUTES) == [] else [*others, asked, *crossed]
+    for names in wanted:
         free = rows[~rows[_named(rows, names)].notna().any(axis=1)]
         if " x ".join(names) not in found and len(free):
-            found |= summarise(free, judge.name, names)
+            found = found | {k: v for k, v in summarise(free, judge.name, names).items() if k not in found}
     return found
 
 
-def _named(rows: "pd.DataFrame", names: tuple[str, ...]) -> list[str]:
+def _named(rows: "pd.DataFrame", names: Iterable[str]) -> list[str]:
     return [f"named/{name}" for name in names if f"named/{name}" in rows]
 
 

@@ -212,17 +212,18 @@ def test_a_prompt_that_no_face_is_seen_in_is_no_value(small, tmp_path):
 
 def test_generating_stops_when_the_gap_is_known_well_enough(small, tmp_path):
     settings = {
-        "suite": "occupations", "test_prompts": 3, "until_width": 0.4, "features": [str(small.root / "ssl")],
-        "judges": ["portraits-eval-a"],
+        "suite": "occupations", "test_prompts": 3, "until_width": 0.5, "features": [str(small.root / "ssl")],
+        "judges": ["portraits-eval-a"], "model_options": {"male": 0.9},
     }  # fmt: skip
     found = fairbench.evaluate("portraits-renderer", out=tmp_path / "e", **settings)
     stopped = found.metrics["sequential"]
     low, high = stopped["attributes"]["gender"]["interval"]
-    assert high - low <= 0.4
+    assert high - low <= 0.5
     assert stopped["images"] == len(found.records)
     assert stopped["saved"] == stopped["attributes"]["gender"]["fixed"] - len(found.records)
     assert low <= found.metrics["variants"]["original"]["bias"]["gender"]["debiased"] <= high
-    again = fairbench.evaluate("portraits-renderer", out=tmp_path / "f", **settings)
+    (tmp_path / "e" / "status.json").unlink()
+    again = fairbench.evaluate("portraits-renderer", out=tmp_path / "e", **settings)
     assert again.metrics["sequential"] == stopped
     assert json.loads((tmp_path / "e" / "measurement.json").read_text())["sequential"] == stopped
 
