@@ -3,6 +3,7 @@
 The packaged model is used where there is one, else the tiny one, whose times say little.
 """
 
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from fairbench.finetuning.engine import STATE
 from fairbench.finetuning.gains import direct_path_gains, step_weights
 from fairbench.finetuning.objective import Objective
 from fairbench.finetuning.semantics import OriginalPictures
+from fairbench.finetuning.settings import RANK
 from fairbench.judges import list_judges, load_judge
 from fairbench.methods.biased_dft import BiasedDFT
 from fairbench.models.loading import load_model
 from fairbench.suites import load_suite
 from tests.finetuning.stand_ins import make_context, tiny_model
 
-STEPS, PROMPTS, IMAGES, MICRO_BATCH, RANK = 20, 3, 8, 4, 32
+STEPS, PROMPTS, IMAGES, MICRO_BATCH = 20, 3, 8, 4
 PACKAGED = {
     "prompts": lambda: list(load_suite("occupations").prompts("train")),
     "judge": lambda: load_judge("portraits-train"),
@@ -43,37 +45,36 @@ def context(tmp_path):
 def our_update(context, steps, timesteps):
     """Fit from the beginning for one update; original pictures seen before are still known."""
     (context.directory / STATE).unlink(missing_ok=True)
-    settings = {"prompts_per_update": PROMPTS, "images_per_prompt": IMAGES, "steps": steps, "rank": RANK}
+    settings = {"prompts_per_update": PROMPTS, "images_per_prompt": IMAGES, "steps": steps}
     BiasedDFT(BiasedDFT.Config(**settings, timesteps_per_update=timesteps)).fit(context)
 
 
-def authors_update(context):
+def authors_update(context, steps=STEPS):
     """Generate; generate with the original model; generate again in micro-batches with a graph of all steps.
 
     The last with every step checkpointed, its input detached and its noise prediction hooked, as in the
     released code of arXiv 2311.07604. The first two are taken in one batch, and targets are found for a
     micro-batch at a time: neither is slower than the original.
     """
-    model, settings = context.model, BiasedDFT.Config(rank=RANK)
-    sampling = {"steps": STEPS, "guidance": model.defaults.guidance}
+    model, settings = context.model, BiasedDFT.Config()
+    sampling = {"steps": steps, "guidance": model.defaults.guidance}
     generate = partial(model.generate, batch_size=PROMPTS * IMAGES, **sampling)
-    timesteps, gains = direct_path_gains(model.pipeline.scheduler, STEPS)
+    timesteps, gains = direct_path_gains(model.pipeline.scheduler, steps)
     factors = step_weights(timesteps, gains, "standardised", model.pipeline.scheduler) / gains
     batch = Batches(context, PROMPTS, IMAGES, IMAGES)[0]
-    with adapter(model, settings.tune, RANK, context.seed) as tuned:
+    with adapter(model, "text_encoder", RANK, context.seed) as lora:
         context.judge.logits(generate(batch.texts, batch.seeds))
         originals = OriginalPictures(generate, context, {"of": "this update"})
-        with tuned.off():
+        with lora.off():
             originals.look_up(list(zip(batch.texts, batch.seeds, strict=True)), model.device)
         objective = Objective(context, originals, settings, model.decode, MICRO_BATCH)
         for start in range(0, len(batch.seeds), MICRO_BATCH):
             rows = slice(start, start + MICRO_BATCH)
-            part = Batch(
-                0, batch.texts[rows], batch.seeds[rows], MICRO_BATCH, batch.generator, len(batch.seeds)
-            )
+            texts, seeds = batch.texts[rows], batch.seeds[rows]
+            part = Batch(0, texts, seeds, MICRO_BATCH, batch.generator, batch.total)
             latents = sampled_with_graph(model, part, factors, **sampling)
             latents.backward(objective(latents, part)[0])
-        torch.optim.AdamW(tuned.parameters.values()).step()
+        torch.optim.AdamW(lora.parameters.values()).step()
 
 
 def sampled_with_graph(model, batch, factors, steps, guidance):
@@ -90,6 +91,41 @@ def sampled_with_graph(model, batch, factors, steps, guidance):
         noise.register_hook(lambda gradient, factor=factor: gradient * factor)
         latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
     return latents
+
+
+@contextmanager
+def counted(unet):
+    """Count the rows that pass through the U-Net, and those that come back."""
+    rows = {"forward": 0, "backward": 0}
+
+    def forward(module, inputs, output):
+        rows["forward"] += len(inputs[0])
+        if output[0].requires_grad:
+            output[0].register_hook(backward)
+
+    def backward(gradient):
+        rows["backward"] += len(gradient)
+
+    handle = unet.register_forward_hook(forward)
+    try:
+        yield rows
+    finally:
+        handle.remove()
+
+
+def test_rows_per_update(tmp_path):
+    """The counts of docs/performance.md: one evaluation is two rows, with the prompt and without."""
+    context = make_context(tmp_path, tiny_model(), updates=1)
+    unet, count, steps, few = context.model.pipeline.unet, 2 * PROMPTS * IMAGES, 6, 2
+    with counted(unet) as rows:
+        our_update(context, steps, None)
+    assert rows == {"forward": 3 * count * steps, "backward": count * steps}
+    with counted(unet) as rows:  # the original pictures are known by now
+        our_update(context, steps, few)
+    assert rows == {"forward": count * (steps + few), "backward": count * few}
+    with counted(unet) as rows:
+        authors_update(context, steps)
+    assert rows == {"forward": 4 * count * steps, "backward": count * steps}
 
 
 def test_authors_update(benchmark, context):
