@@ -65,6 +65,9 @@ class PromptSuite(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "PromptSuite":
+        for attribute, labels in self.words.items():
+            if unheard := set(labels) - set(ATTRIBUTES.get(attribute, ())):
+                raise ValueError(f"words: {attribute} has no class {', '.join(sorted(unheard))}")
         for split in self.splits:
             if split not in self.templates:
                 raise ValueError(f"templates: there is none for the split {split!r}")
@@ -73,9 +76,6 @@ class PromptSuite(BaseModel):
                     raise ValueError(f"templates: {template!r} lacks its placeholder {self._slot!r}")
                 if self.measures == "obedience" and not self._named(template):
                     raise ValueError(f"templates: {template!r} has none of the words")
-        for attribute, labels in self.words.items():
-            if unheard := set(labels) - set(ATTRIBUTES.get(attribute, ())):
-                raise ValueError(f"words: {attribute} has no class {', '.join(sorted(unheard))}")
         seen: dict[str, str] = {}
         for split, concepts in self.splits.items():
             for concept in concepts:

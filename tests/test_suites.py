@@ -1,3 +1,5 @@
+from importlib.resources import files
+
 import pytest
 import yaml
 from hypothesis import given
@@ -129,3 +131,37 @@ def test_the_occupations_are_those_of_the_paper():
     assert len(suite.prompts("train")) >= 100
     assert len(suite.prompts("validation")) == 10
     assert len(suite.prompts("test")) == 50
+
+
+def test_a_prompt_names_the_classes_of_its_template_not_of_its_concept():
+    words = {"gender": {"female": ["woman", "female"], "male": ["man"]}, "race": {"Indian": ["Indian"]}}
+    templates = ["an old woman, a {job}", "a man, a {job}", "an Indian {job}"]
+    suite = PromptSuite.model_validate(
+        {**SUITE, "placeholder": "job", "templates": templates, "measures": "obedience", "words": words}
+        | {"splits": {"test": ["Indian cook"]}}
+    )
+    assert [dict(prompt.named) for prompt in suite.prompts("test")] == [
+        {"gender": "female"}, {"gender": "male"}, {"race": "Indian"},
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="has none of the words"):
+        PromptSuite.model_validate({**suite.model_dump(), "templates": ["a person, a {job}"]})
+    with pytest.raises(ValueError, match="gender has no class woman"):
+        PromptSuite.model_validate({**suite.model_dump(), "words": {"gender": {"woman": ["woman"]}}})
+
+
+@pytest.mark.parametrize("name", ["explicit", "combined", "no_people"])
+def test_suites_of_side_effects_say_only_words_that_the_packaged_model_learnt(name):
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(
+        str(files("fairbench.portraits") / "checkpoint" / "tokenizer"), local_files_only=True
+    )
+    suite = load_suite(name)
+    for prompt in [*suite.prompts("validation"), *suite.prompts("test")]:
+        pieces = tokenizer.tokenize(prompt.text)
+        assert all(piece.endswith("</w>") for piece in pieces), (prompt.text, pieces)
+        assert bool(prompt.named) == (suite.measures == "obedience")
+    if name == "explicit":
+        assert {len(prompt.named) for prompt in suite.prompts("test")} == {1}
+    if name == "combined":
+        assert {len(prompt.named) for prompt in suite.prompts("test")} == {3}

@@ -14,9 +14,9 @@ NAMES = {"people": "shows a person", "clip_i": "CLIP-I", "dino": "DINO", "all": 
 def side_effects(metrics: Metrics) -> Table | None:
     """Lay out obedience or preservation, one column per variant; None where the suite is about neither."""
     kind = metrics.get("measures", "bias")
-    columns = {name: entry[kind] for name, entry in metrics["variants"].items() if kind in entry}
-    if not columns:
+    if kind == "bias":
         return None
+    columns = {name: entry[kind] for name, entry in metrics["variants"].items()}
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in (kind, *columns, "p", "n"):
         table.add_column(heading, justify="left" if heading == kind else "right", no_wrap=True)

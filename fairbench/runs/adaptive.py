@@ -52,7 +52,8 @@ class Adaptive:
         """Generate until every attribute's interval is at most so wide; return the rows of all images."""
         import pandas as pd
 
-        while (widest := max(self.sequences.values(), key=lambda s: s.width)).width > width:
+        while not self.rows or max(sequence.width for sequence in self.sequences.values()) > width:
+            widest = max(self.sequences.values(), key=lambda sequence: sequence.width)
             chosen, chances = widest.ask(BLOCKS)
             self._fill(np.bincount(chosen, minlength=len(self.made)) * widest.block)
             blocks = [[self.unused[k].pop(0) for _ in range(widest.block)] for k in chosen]

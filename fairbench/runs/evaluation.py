@@ -54,10 +54,9 @@ def measure(
     primary = measurement.evaluating[0]
     variants = {
         str(name): {
-            "bias": biases(rows, primary, measurement.attributes),
+            "bias": biases(rows, primary, measurement),
             "judges": {
-                judge.name: _without_prompts(biases(rows, judge, measurement.attributes))
-                for judge in measurement.judges
+                judge.name: _without_prompts(biases(rows, judge, measurement)) for judge in measurement.judges
             },
             **_qualities(rows, features, measurement, reference, notes),
             **_side_effects(rows, measurement),
@@ -87,19 +86,23 @@ def measure(
     }
 
 
-def biases(rows: "pd.DataFrame", judge: JudgeUsed, asked: tuple[str, ...]) -> dict[str, Any]:
+def biases(rows: "pd.DataFrame", judge: JudgeUsed, measurement: Measurement) -> dict[str, Any]:
     """Summarise one variant: what was asked for first, then all else that the judge reads.
 
     A prompt that names an attribute says nothing of how often the model chooses it, and is left out there.
     """
+    asked = tuple(name for name in measurement.attributes if name in judge.attributes)
     others = [(name,) for name in ATTRIBUTES if name in judge.attributes]
     crossed = [CROSSED] if set(CROSSED) <= set(judge.attributes) else []
     found: dict[str, Any] = {}
     wanted = [asked, *others, *crossed] if _named(rows, ATTRIBUTES) == [] else [*others, asked, *crossed]
     for names in wanted:
         free = rows[~rows[_named(rows, names)].notna().any(axis=1)]
-        if " x ".join(names) not in found and len(free):
-            found = found | {k: v for k, v in summarise(free, judge.name, names).items() if k not in found}
+        if names and " x ".join(names) not in found and len(free):
+            errors = {name: judge.confusion[name] for name in names if name in judge.confusion}
+            target = {name: measurement.target[name] for name in names if name in measurement.target}
+            new = summarise(free, judge.name, names, target=target, confusion=errors)
+            found |= {name: summary for name, summary in new.items() if name not in found}
     return found
 
 

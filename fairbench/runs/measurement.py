@@ -101,7 +101,7 @@ def used(instruments: "Instruments") -> tuple[JudgeUsed, ...]:
             sha256=judge.sha256,
             trained=judge is instruments.training_judge,
             attributes={name: labels for name, labels in judge.attributes.items() if name != "concept"},
-            confusion=getattr(judge, "confusion", {}),
+            confusion=judge.confusion,
         )
         for judge in instruments.all_judges
     )

@@ -142,6 +142,25 @@ def test_a_prompt_that_is_too_long_is_refused_and_not_cut(clip):
         clip.text(["a", "abcdefghi"])
 
 
+def test_a_prompt_that_is_cut_keeps_the_token_that_clip_reads(clip):
+    """Cutting off the end of text as well moves the pooled place: 26.2 became 17.0 in torchmetrics#2883."""
+    long = "abcdefghijklm"
+    start, end = clip.tokenizer.bos_token_id, clip.tokenizer.eos_token_id
+    seen = []
+    encode = clip.network.encode_text
+    clip.network.encode_text = lambda tokens: seen.append(tokens) or encode(tokens)
+    try:
+        found = clip.text([long], truncate=True)
+    finally:
+        del clip.network.encode_text
+    (tokens,) = seen
+    assert tokens.shape == (1, CONTEXT) and tokens[0, 0] == start and tokens[0, -1] == end
+    assert (tokens[0, :-1] != end).all()
+    assert not torch.allclose(found, clip.text(["abcdefg"]))
+    assert torch.equal(clip.text(["abc"], truncate=True), clip.text(["abc"]))
+    assert clip.too_long(long) and not clip.too_long("abc")
+
+
 def test_a_network_without_text_says_so():
     with pytest.raises(UserError, match="features self read no text"):
         build("timm").text(["nurse"])
