@@ -170,14 +170,15 @@ def _settings(
     """Read file or preset and put the command line above it; ``method_options`` join those of the method."""
     from fairbench.config import load_config, make_config
 
+    given = {key: value for key, value in overrides.items() if value is not None}
     if config is not None and preset is not None:
         raise UserError("give --preset or --config, not both")
     if config is not None:
-        settings = load_config(config, overrides)
+        settings = load_config(config, given)
+    elif preset is not None:
+        settings = make_config(_preset(preset, given.get("model")) | given, f"preset {preset}")
     else:
-        given = {key: value for key, value in overrides.items() if value is not None}
-        base = {} if preset is None else _preset(preset, given.get("model"))
-        settings = make_config(base | given, f"preset {preset}" if preset else "settings")
+        settings = make_config(given)
     options = {key: value for key, value in method_options.items() if value is not None}
     if not options:
         return settings

@@ -86,7 +86,7 @@ def _unstable(log: pd.DataFrame) -> Iterator[Sign]:
         mean, first = _mean(log[column]), _first(log[column])
         yield (
             mean < 0.75 * first,
-            f"the targets are collapsing: {column} {first:.2f} at first, {mean.iloc[-1]:.2f} now",
+            f"confidence is collapsing: {column} {first:.2f} at first, {mean.iloc[-1]:.2f} now",
         )
 
 

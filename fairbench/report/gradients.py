@@ -80,24 +80,23 @@ def weights(steps: pd.DataFrame, path: Path) -> Path:
         for axes in (left, right):
             axes.axhline(0, color=style.GREY, linewidth=0.8)
             _over_time(axes)
-        left.legend(frameon=False)
+            axes.legend(frameon=False)
         return style.save(figure, path, dpi=130)
 
 
 def steps_table(steps: pd.DataFrame) -> Table:
     """Lay out what each denoising step contributes, one row each."""
-    table = _table("what each denoising step adds", ("t", "gain", "official"))
-    for heading in ("exact", "90 %", "A only", "biased", "exact %", "A only %", "biased %"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("t", "gain", "exact", "90 %", "A only", "biased", "exact %", "A %", "biased %")
+    table = _table("what each denoising step adds", headings)
     table.caption = (
-        "gain a_i and official weight of the sampler · scale of the term for a random cotangent\n"
+        "gain of the sampler · scale of each term for a random cotangent\n"
         "% share in the update; below zero a step works against the rest"
     )
     for row in steps.to_dict("records"):
         shares = [f"{100 * row[f'share_{rule}']:.0f}" for rule in RULES]
         scales = [f"{row[f'scale_{rule}']:.2g}" for rule in RULES]
         spread = f"{row['low_exact']:.1g}–{row['high_exact']:.1g}"
-        start = [f"{row['timestep']:.0f}", f"{row['gain']:.2f}", f"{row['weight_official']:.2f}"]
+        start = [f"{row['timestep']:.0f}", f"{row['gain']:.2f}"]
         table.add_row(*start, scales[0], spread, *scales[1:], *shares)
     return table
 

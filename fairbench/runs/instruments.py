@@ -21,7 +21,7 @@ from fairbench.suites import Prompt, PromptSuite
 
 FAMILY = "portraits"
 DEFAULTS: dict[str, Any] = {
-    "judges": ("portraits-eval-a", "portraits-eval-b"),
+    "judges": ("portraits-eval-a", "portraits-eval-b", "portraits-eval-c"),
     "training_judge": "portraits-train",
     "features": ("clip-eval", "ssl-eval"),
     "training_features": ("clip-train", "ssl-train"),

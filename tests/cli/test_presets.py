@@ -5,7 +5,6 @@ import json
 import pytest
 import yaml
 
-from fairbench.cli import run as command
 from fairbench.cli.main import main
 from fairbench.config import make_config
 from fairbench.presets import list_presets, load_preset
@@ -63,16 +62,3 @@ def test_what_does_not_fit_is_refused_in_one_line(capsys, tmp_path, monkeypatch,
     code, out, err = call(capsys, "run", *arguments)
     assert (code, out) == (2, "") and message in err and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_every_option_of_the_command_is_a_setting_or_known_to_be_none():
-    import inspect
-
-    from fairbench.config import RunConfig
-
-    renamed = {"judge": "judges"}
-    others = {"preset", "config", "matrix", "out", "fresh", "as_json"}
-    of_the_method = {"tune", "optimizer", "lr_schedule", "grad_clip", "rows"}
-    names = {renamed.get(name, name) for name in inspect.signature(command.run).parameters}
-    names -= others | of_the_method
-    assert names <= set(RunConfig.model_fields)

@@ -28,6 +28,7 @@ def two(tmp_path_factory):
         "LOCAL_WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
         "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
     }
     started = [
         subprocess.Popen(
