@@ -62,7 +62,7 @@ def evaluate(
     progress
         Told ``(stage, done, total)``.
     draw
-        Draws pictures, such as `fairbench.report.draw_pictures`.
+        Draws pictures from directory, records, training log and metrics.
     **settings
         Of `fairbench.config.RunConfig`: ``judges`` (needed unless the model brings its own), ``attributes``,
         ``target``, ``features``, ``images_per_prompt``, ``test_prompts``, ``seed``, ``until_width``.
