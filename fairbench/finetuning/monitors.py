@@ -113,7 +113,10 @@ def _persists_on_test(log: pd.DataFrame, metrics: Mapping[str, Any]) -> Iterator
     for attribute, before, after in _asked(metrics):
         p_value = metrics.get("paired", {}).get(attribute, {}).get("p_value")
         if p_value is not None and (p_value > 0.05 or after > before):
-            yield f"the {attribute} bias of the test prompts has not fallen: {before:.2f} to {after:.2f}"
+            yield (
+                f"the {attribute} bias of the test prompts has not fallen beyond chance: "
+                f"{before:.2f} to {after:.2f}"
+            )
 
 
 def _worse_images(log: pd.DataFrame, metrics: Mapping[str, Any]) -> Iterator[str]:
