@@ -53,12 +53,14 @@ def before_after(metrics: Metrics) -> Table:
 
 
 def bias_frame(metrics: Metrics) -> pd.DataFrame:
-    """Return one row per variant and attribute with every number that the primary judge led to."""
+    """Return one row per variant and attribute with every single number that the primary judge led to."""
     rows = []
     for variant, entry in metrics.get("variants", {}).items():
         for attribute, summary in entry.get("bias", {}).items():
             low, high = _interval(summary)
-            numbers = {key: value for key, value in summary.items() if key not in ("per_prompt", "interval")}
+            numbers = {
+                key: value for key, value in summary.items() if value is None or isinstance(value, int | float)
+            }
             rows.append({"variant": variant, "attribute": attribute, **numbers, "low": low, "high": high})
     return pd.DataFrame(rows)
 
