@@ -101,8 +101,8 @@ class FairPCA:
             projection, directions, components = (
                 tensors[name].to(given) for name in ("projection", "directions", "components")
             )
-            examples = [np.random.default_rng([NOISE, int(seed)]).integers(count) for seed in seeds]
-            noise = components[examples, draw(seeds)] @ directions
+            examples = [int(np.random.default_rng([NOISE, int(seed)]).integers(count)) for seed in seeds]
+            noise = components[torch.tensor(examples), torch.from_numpy(draw(seeds))] @ directions
             fair = given @ projection + settings["noise"] * noise
             return replace(conditioning, conditional=torch.lerp(given, fair, settings["strength"]))
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
-from fairbench.editing.class_prompts import check_class_prompts, embeddings
+from fairbench.editing.class_prompts import check_class_prompts
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Conditioning, Hooks
 from fairbench.models.text_to_image import TextToImage
@@ -63,12 +63,12 @@ class HardPromptNegative:
     def apply(self, intervention: Intervention, model: TextToImage, draw: Draw) -> Iterator[Hooks]:
         """Rewrite the prompt of every image, and put the negative prompt in the place of the empty one."""
         space = AttributeSpace(tuple(intervention.settings["attributes"]))
-        negatives = embeddings(model, [other_words(space, k) for k in range(space.size)])
 
         def rewrite(prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
             return [described(prompt, space, k) for prompt, k in zip(prompts, draw(seeds), strict=True)]
 
         def embed(conditioning: Conditioning, prompts: Sequence[str], seeds: Sequence[int]) -> Conditioning:
-            return replace(conditioning, unconditional=negatives[draw(seeds)].to(conditioning.unconditional))
+            others = [other_words(prompt, space, k) for prompt, k in zip(prompts, draw(seeds), strict=True)]
+            return replace(conditioning, unconditional=model.encode(others).conditional)
 
         yield Hooks(rewrite=rewrite, embed=embed)

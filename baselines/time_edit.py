@@ -15,7 +15,7 @@ from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
 from fairbench.editing.attention import edited, key_value_weights
 from fairbench.editing.class_prompts import check_class_prompts, embeddings
-from fairbench.editing.shares import class_shares
+from fairbench.editing.shares import class_shares, spread
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks
 from fairbench.models.text_to_image import TextToImage
@@ -60,7 +60,7 @@ class TimeEdit:
         regularisation: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
         """How strongly matrices are held; lambda. Smaller is stronger."""
         concepts: PositiveInt = 35
-        """How many training prompts are edited, the first ones."""
+        """How many training prompts are edited, evenly from the whole list."""
         images_per_concept: PositiveInt = 16
         """Counted to find the class that a prompt misses most."""
 
@@ -76,7 +76,7 @@ class TimeEdit:
     def fit(self, context: FitContext) -> Intervention:
         """Count, choose the class of every prompt, and solve."""
         config, model = self.config, context.model
-        prompts = context.prompts[: config.concepts]
+        prompts = spread(context.prompts, config.concepts)
         shares = class_shares(context, prompts, config.images_per_concept)
         missing = (torch.tensor(context.target.joint(context.space.names)) - shares).argmax(1).tolist()
         old = [prompt.text for prompt in prompts]

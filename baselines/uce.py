@@ -18,7 +18,7 @@ from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
 from fairbench.editing.attention import edited, key_value_weights
 from fairbench.editing.class_prompts import embeddings
-from fairbench.editing.shares import class_shares
+from fairbench.editing.shares import class_shares, spread
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks
 from fairbench.models.text_to_image import TextToImage
@@ -75,7 +75,7 @@ class UCE:
         edition: Literal["paper", "revised"] = "paper"
         """Whose rules: the paper's, or those of the authors' code of 2025."""
         concepts: PositiveInt = 35
-        """How many training prompts are edited, the first ones; all others are preserved."""
+        """How many training prompts are edited, evenly from the whole list; the others are preserved."""
         images_per_concept: PositiveInt = 24
         """Counted in every turn."""
         tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -88,10 +88,10 @@ class UCE:
         """Weight of what is preserved; if None 0.1, or 1 in the revised edition."""
 
     def __init__(self, config: Config) -> None:
-        revised = config.edition == "revised"
-        defaults = {"step_size": 1.0 if revised else 0.1, "preserve": 1.0 if revised else 0.1}
-        left_open = {name: value for name, value in defaults.items() if getattr(config, name) is None}
-        self.config = config.model_copy(update=left_open)
+        default = 0.1 if config.edition == "paper" else 1.0
+        self.config = config
+        self.step_size = default if config.step_size is None else config.step_size
+        self.preserve = default if config.preserve is None else config.preserve
 
     def check_task(
         self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
@@ -102,7 +102,8 @@ class UCE:
     def fit(self, context: FitContext) -> Intervention:
         """Count and edit in turns; an interrupted fit counts again only what it had not counted."""
         config, model = self.config, context.model
-        chosen, others = context.prompts[: config.concepts], context.prompts[config.concepts :]
+        chosen = spread(context.prompts, config.concepts)
+        others = [prompt for prompt in context.prompts if prompt not in chosen]
         paper = config.edition == "paper"
         rows = subject_rows(model, chosen, context.space, whole=paper)
         kept = subject_rows(model, others, context.space, whole=paper).keys if others else rows.keys[:0]
@@ -121,22 +122,23 @@ class UCE:
             done = (missing.abs() < config.tolerance).all(1)
             if done.all():
                 break
-            step = config.step_size * missing.masked_fill(done.unsqueeze(1), 0)
+            step = self.step_size * missing.masked_fill(done.unsqueeze(1), 0)
             total += step
             importance = torch.ones(len(rows.keys), dtype=torch.float64)
             if paper:
-                importance[done[rows.owner]] = config.preserve
+                importance[done[rows.owner]] = self.preserve
             weights = concept_edit(
                 weights if paper else originals,
                 rows,
                 kept,
                 (step if paper else total)[rows.owner],
                 config.regularisation,
-                torch.cat([importance, torch.full((len(kept),), config.preserve, dtype=torch.float64)]),
+                torch.cat([importance, torch.full((len(kept),), self.preserve, dtype=torch.float64)]),
                 relative=paper,
             )
         tensors = {name: weight.cpu().contiguous() for name, weight in weights.items()}
-        settings = config.model_dump(mode="json", exclude={"updates"}) | {"turns": len(counted)}
+        settings = config.model_dump(mode="json", exclude={"updates"})
+        settings |= {"step_size": self.step_size, "preserve": self.preserve, "turns": len(counted)}
         return Intervention(self.name, self.draw_class, tensors, settings)
 
     @contextmanager
@@ -170,7 +172,7 @@ def subject_rows(
     last = states.shape[1] - 1
     keys, found, owner = [], [], []
     for i in range(len(prompts)):
-        offsets = torch.arange(last - start[i] + 1 if whole else 1)
+        offsets = torch.arange(last - int(start[i]) + 1 if whole else 1)
         keys.append(states[i, start[i] + offsets])
         aligned = [
             state[i, (at[i] + offsets).clamp(max=last)] for state, at in zip(classes, starts, strict=True)

@@ -47,7 +47,7 @@ class Draw:
         cls,
         space: AttributeSpace,
         target: TargetDistribution,
-        rule: str = "iid",
+        rule: Rule = "iid",
         rows: Iterable[tuple[str, int]] = (),
     ) -> "Draw":
         """Plan a draw.

@@ -30,9 +30,12 @@ def class_words(space: AttributeSpace) -> list[str]:
     return [" ".join(_words(space, k).values()) for k in range(space.size)]
 
 
-def other_words(space: AttributeSpace, k: int) -> str:
-    """Return the words of all classes but class ``k``, attribute by attribute: "male, white, Asian"."""
-    own = _words(space, k)
+def other_words(prompt: str, space: AttributeSpace, k: int) -> str:
+    """Return the words of all classes but class ``k``, attribute by attribute: "white, Indian, Asian, male".
+
+    An attribute for which ``prompt`` does not have the word of that class is left out.
+    """
+    own = {name: word for name, word in _words(space, k).items() if _contains(prompt, [word])}
     return ", ".join(word for name in own for word in WORDS[name].values() if word != own[name])
 
 
@@ -85,7 +88,10 @@ def _like(found: str, old: str, new: str) -> str:
 
 def names(prompt: str, attribute: str) -> bool:
     """Tell whether ``prompt`` names a class of ``attribute`` by one of its usual words."""
-    words = (*WORDS[attribute].values(), *NOUNS.get(attribute, ()))
+    return _contains(prompt, [*WORDS[attribute].values(), *NOUNS.get(attribute, ())])
+
+
+def _contains(prompt: str, words: list[str]) -> bool:
     return re.search(rf"(?<![\w-])(?:{'|'.join(words)})(?![\w-])", prompt, re.I) is not None
 
 

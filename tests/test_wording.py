@@ -28,7 +28,7 @@ def classed(prompt, *labels):
 @pytest.mark.parametrize(
     ("prompt", "labels", "expected"),
     [
-        ("a photo of the face of a pilot, a person", ["female"], "a photo of the face of a female pilot, a person"),
+        ("the face of a pilot, a person", ["female"], "the face of a female pilot, a person"),
         ("a photo of the face of an engineer", ["male"], "a photo of the face of a male engineer"),
         ("a photo of a pilot", ["Asian"], "a photo of an Asian pilot"),
         ("a photo of a pilot", ["male", "Black", "old"], "a photo of an old Black male pilot"),
@@ -36,7 +36,7 @@ def classed(prompt, *labels):
         ("An engineer", ["male"], "A male engineer"),
         ("A nurse", ["Indian"], "An Indian nurse"),
         ("the face of the nurse", ["old"], "the face of the old nurse"),
-        ("a close-up photo of a person playing golf", ["male"], "a close-up photo of a male person playing golf"),
+        ("a close-up of a person playing golf", ["male"], "a close-up of a male person playing golf"),
         ("a photo of a woman", ["male"], "a photo of a woman"),
         ("a photo of a woman", ["male", "Asian"], "a photo of an Asian woman"),
         ("a photo of a white-collar worker", ["Black"], "a photo of a Black white-collar worker"),
@@ -75,9 +75,12 @@ def test_every_class_has_words_of_its_own():
 
 
 def test_other_words_are_all_but_those_of_the_class():
-    assert other_words(GENDER, 0) == "male"
-    assert other_words(AttributeSpace.parse("race"), 1) == "white, Indian, Asian"
-    assert other_words(AttributeSpace.parse("gender,race"), 0) == "Black, Indian, Asian, male"
+    both = AttributeSpace.parse("gender,race")
+    assert other_words("a female nurse", GENDER, 0) == "male"
+    assert other_words("a Black nurse", AttributeSpace.parse("race"), 1) == "white, Indian, Asian"
+    assert other_words("a white female nurse", both, 0) == "Black, Indian, Asian, male"
+    assert other_words("a photo of a woman", GENDER, 1) == ""
+    assert other_words("a photo of a white woman", both, 4) == "Black, Indian, Asian"
 
 
 def test_subject_and_article():
@@ -88,5 +91,7 @@ def test_subject_and_article():
 
 
 def test_substitution_keeps_the_rest_and_mends_the_article():
-    assert substituted("a photo of an engineer, a person", "engineer", "male") == "a photo of a male, a person"
+    assert (
+        substituted("a photo of an engineer, a person", "engineer", "male") == "a photo of a male, a person"
+    )
     assert substituted("face of the engineer", "engineer", "old") == "face of the old"

@@ -40,6 +40,5 @@ def class_embeddings(model: TextToImage, prompts: Sequence[str], space: Attribut
 
 def sentence_embeddings(model: TextToImage, texts: Sequence[str]) -> Tensor:
     """Return the hidden state of the end token of N texts, scaled to length 1, N x D."""
-    rows = end_rows(model, texts).to(model.device)
-    states = embeddings(model, texts)[torch.arange(len(texts)), rows]
+    states = embeddings(model, texts)[torch.arange(len(texts)), end_rows(model, texts)]
     return torch.nn.functional.normalize(states, dim=1)

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from fairbench.suites import Prompt
 
 
+def spread(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """Return ``count`` of the prompts (or all there are), evenly from the whole list: suites are sorted."""
+    count = min(count, len(prompts))
+    return [prompts[index * len(prompts) // count] for index in range(count)]
+
+
 def class_shares(context: FitContext, prompts: Sequence[Prompt], images: int, first: int = 0) -> torch.Tensor:
     """Generate ``images`` images of each of n prompts and count them; n x K, rows sum to 1.
 

@@ -175,7 +175,7 @@ class _Run(Session):
         pairs = zip(rows["prompt_id"], rows["seed"], strict=True)
         drawn = draws.Draw.make(plan.space, plan.target, plan.config.draw, pairs)
         if plan.method.draw_class == "drawn":
-            rows["drawn"] = [plan.space.labels[k] for k in drawn(rows["seed"])]
+            rows["drawn"] = [plan.space.labels[k] for k in drawn(rows["seed"].tolist())]
         with plan.method.apply(intervention, self.instruments.model, drawn) as hooks:
             return self._images(rows, "debiased images", hooks)
 

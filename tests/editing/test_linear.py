@@ -25,13 +25,19 @@ def random(*shape, seed=0):
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 12), st.floats(1e-3, 1e3), st.integers(0, 99))
 def test_ridge_is_the_least_squares_solution_of_the_stacked_system(count, strength, seed):
-    weight, keys, values = random(5, 4, seed=seed), random(count, 4, seed=seed + 1), random(count, 5, seed=seed + 2)
+    weight, keys, values = (
+        random(5, 4, seed=seed),
+        random(count, 4, seed=seed + 1),
+        random(count, 5, seed=seed + 2),
+    )
     importance = random(count, seed=seed + 3).abs()
     scale = importance.sqrt().unsqueeze(1)
     left = np.concatenate([(scale * keys).numpy(), strength**0.5 * np.eye(4)])
     right = np.concatenate([(scale * values).numpy(), strength**0.5 * weight.T.numpy()])
     expected = np.linalg.lstsq(left, right, rcond=None)[0].T
-    np.testing.assert_allclose(ridge(weight, keys, values, strength, importance), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        ridge(weight, keys, values, strength, importance), expected, rtol=1e-6, atol=1e-8
+    )
 
 
 def test_ridge_stays_when_held_and_obeys_when_let_go():

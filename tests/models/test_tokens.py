@@ -35,7 +35,9 @@ def test_a_word_that_the_tokenizer_lacks_is_named():
     with pytest.raises(UserError, match="the tokenizer of tiny lacks the word ''"):
         check_words(MODEL, ["female", ""])
     model = TextToImage(tiny_pipeline(), "small")
-    vocabulary = {token: i for token, i in model.pipeline.tokenizer.get_vocab().items() if token not in ("m", "m</w>")}
+    vocabulary = {
+        token: i for token, i in model.pipeline.tokenizer.get_vocab().items() if token not in ("m", "m</w>")
+    }
     model.pipeline.tokenizer = type(model.pipeline.tokenizer)(
         vocab={token: i for i, token in enumerate(vocabulary)}, merges=[], unk_token="<|endoftext|>"
     )

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from fairbench.errors import UserError
 from fairbench.models.text_to_image import Defaults, TextToImage
-from fairbench.models.weights import lora_weights
+from fairbench.models.weights import lora_weights, replaced_weights
 from tests.tiny import tiny_pipeline
 
 TEXT = "text_encoder.encoder.layers.0.self_attn.q_proj"
@@ -127,5 +127,43 @@ def test_an_adapter_that_does_not_fit_is_refused(state: dict[str, tuple[int, ...
     before = snapshot(model)
     tensors = {key: torch.ones(shape) for key, shape in state.items()}
     with pytest.raises(UserError, match=message), lora_weights(model, tensors):
+        pass
+    assert snapshot(model) == before
+
+
+def test_whole_matrices_act_while_they_are_in_and_leave_no_trace() -> None:
+    model, stock = make(), tiny_pipeline()
+    generator = torch.Generator().manual_seed(1)
+    state = {
+        f"unet.{name}": weight + 0.3 * torch.randn(weight.shape, generator=generator)
+        for name, weight in stock.unet.named_parameters()
+        if "attn2.to_" in name
+    }
+    stock.unet.load_state_dict({k.removeprefix("unet."): v for k, v in state.items()}, strict=False)
+    expected = TextToImage(stock, "stock").generate(["a face"], [1], steps=3, guidance=3.0)
+    original, before = model.generate(["a face"], [1]), snapshot(model)
+    with pytest.raises(ZeroDivisionError), replaced_weights(model, state):
+        edited = model.generate(["a face"], [1])
+        assert not any(weight.requires_grad for weight in model.pipeline.unet.parameters())
+        _ = 1 / 0
+    assert torch.equal(edited, expected)
+    assert (edited - original).abs().max() > 0.001
+    assert snapshot(model) == before
+    assert torch.equal(model.generate(["a face"], [1]), original)
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "message"),
+    [
+        ("unet.conv_in.wait", (8, 4, 3, 3), "its unet has no 'conv_in.wait'"),
+        ("unet.nowhere.weight", (8, 4), "its unet has no 'nowhere.weight'"),
+        ("unet.conv_in.weight", (8, 4), r"has the shape \(8, 4, 3, 3\), not \(8, 4\)"),
+        ("vae.conv_in.weight", (8, 4), "is a weight of neither text_encoder nor unet"),
+    ],
+)
+def test_matrices_that_do_not_fit_are_refused(key: str, shape: tuple[int, ...], message: str) -> None:
+    model = make()
+    before = snapshot(model)
+    with pytest.raises(UserError, match=message), replaced_weights(model, {key: torch.ones(shape)}):
         pass
     assert snapshot(model) == before

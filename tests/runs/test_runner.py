@@ -63,6 +63,7 @@ def test_the_records_have_one_row_per_image_and_the_same_noise_in_both_variants(
             np.testing.assert_allclose(records[columns].sum(axis=1), 1, rtol=1e-5)
         known = records["concept"] == "cook"
         assert records[f"{judge}/recognised"].notna().equals(known)
+    assert "drawn" not in records
     assert original[["clip_i", "dino"]].isna().all(axis=None)
     assert debiased[["clip_t", "clip_i", "dino"]].notna().all(axis=None)
 
@@ -194,6 +195,16 @@ def test_the_original_alone_has_one_variant_and_needs_no_training_judge(small, t
     assert list(metrics["variants"]) == ["original"]
     assert metrics["paired"] == metrics["gaming_gap"] == {}
     assert not (tmp_path / "run" / "adapter").exists()
+
+
+def test_the_drawn_classes_are_recorded_and_follow_the_quota(small, tmp_path):
+    config = small.config(method="hard_prompt", draw="quota", images_per_prompt=4, target="gender=0.25/0.75")
+    metrics = run(config, tmp_path / "run")
+    records = pd.read_parquet(tmp_path / "run" / "records.parquet")
+    assert records.loc[records["variant"] == "original", "drawn"].isna().all()
+    drawn = records[records["variant"] == "hard_prompt"].groupby("prompt_id")["drawn"].value_counts()
+    assert drawn.to_dict() == {(p, c): n for p in ("cook", "maid") for c, n in (("female", 1), ("male", 3))}
+    assert metrics["draw_class"] == "drawn"
 
 
 def test_the_pictures_are_drawn_before_the_run_is_called_done(small, tmp_path):

@@ -1,0 +1,167 @@
+"""Edits of cross-attention, by hand where that can be done."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from fairbench.baselines import uce
+from fairbench.baselines.time_edit import TimeEdit, aligned_rows, time_weights
+from fairbench.baselines.uce import UCE, SubjectRows, concept_edit, mean_gap, subject_rows
+from fairbench.editing.attention import key_value_weights
+from fairbench.editing.class_prompts import embeddings
+
+QUICK = {"concepts": 2, "images_per_concept": 4}
+
+
+@pytest.mark.parametrize(("relative", "lower"), [(True, 1 / 3), (False, 2 / 3)])
+@pytest.mark.parametrize("preserved", [0, 1])
+def test_the_closed_form_by_hand(relative, lower, preserved):
+    r"""With W = I, c = (1, 0), a = (0, 2), alpha = 1/2, lambda = 1/2 and (0, 1) preserved.
+
+    v = c + (0, 1/2) if the direction takes the length of c, else c + (0, 1). Then
+    W' = (I/2 + v c^T + eta (0, 1)(0, 1)^T) diag(1 / 1.5, 1 / (0.5 + eta)): the second column stays that of I.
+    """
+    rows = SubjectRows(torch.tensor([[1.0, 0]]), torch.tensor([[[0.0, 2]]]), torch.tensor([0]))
+    kept = torch.tensor([[0.0, 1]])[:preserved]
+    (weight,) = concept_edit(
+        {"w": torch.eye(2)}, rows, kept, torch.tensor([[0.5]]), 0.5, torch.tensor([1, 0.1])[: 1 + preserved],
+        relative=relative,
+    ).values()  # fmt: skip
+    assert_close(weight, torch.tensor([[1, 0], [lower, 1]]))
+
+
+def scripted(monkeypatch, *turns):
+    """Let the counts of the turns be these instead of those of pictures; return how often was counted."""
+    asked = []
+
+    def shares(context, prompts, images, first):
+        asked.append(first)
+        return torch.tensor(turns[first // images], dtype=torch.float64)
+
+    monkeypatch.setattr(uce, "class_shares", shares)
+    return asked
+
+
+def changes(intervention, model):
+    originals = key_value_weights(model)
+    return {name: intervention.tensors[name] - weight for name, weight in originals.items()}
+
+
+def test_the_revised_edition_adds_the_turns_up_and_starts_from_the_original(task, monkeypatch):
+    method = UCE(UCE.Config(edition="revised", **QUICK))
+    scripted(monkeypatch, [[0.9, 0.1], [0.0, 1.0]], [[0.8, 0.2], [0.3, 0.7]])
+    twice = changes(method.fit(task(updates=2)), task().model)
+    scripted(monkeypatch, [[1.2, -0.2], [-0.2, 1.2]])  # 0.4 + 0.3 and 0.5 + 0.2 away, in one turn
+    once = changes(method.fit(task(updates=1)), task().model)
+    assert all(torch.allclose(twice[name], once[name], atol=1e-6) for name in twice)
+    assert max(change.abs().max() for change in twice.values()) > 1e-3
+
+
+@pytest.mark.parametrize("edition", ["paper", "revised"])
+def test_the_step_size_is_used(task, monkeypatch, edition):
+    found = []
+    for step in (0.2, 0.4):
+        scripted(monkeypatch, [[0.9, 0.1], [0.0, 1.0]])
+        method = UCE(UCE.Config(edition=edition, step_size=step, **QUICK))
+        found.append(changes(method.fit(task(updates=1)), task().model))
+    assert all(torch.allclose(2 * found[0][name], found[1][name], atol=1e-6) for name in found[0])
+
+
+def test_the_paper_edition_edits_what_the_last_turn_left(task, monkeypatch):
+    method, turn = UCE(UCE.Config(step_size=1, **QUICK)), [[0.9, 0.1], [0.2, 0.8]]
+    scripted(monkeypatch, turn, turn)
+    twice = method.fit(task(updates=2)).tensors
+    scripted(monkeypatch, turn)
+    context = task(updates=1)
+    once = method.fit(context).tensors
+    context.model.pipeline.unet.load_state_dict(
+        {name.removeprefix("unet."): weight for name, weight in once.items()}, strict=False
+    )
+    (context.directory / uce.HISTORY).unlink()
+    again = method.fit(context).tensors
+    assert all(torch.allclose(twice[name], again[name], atol=1e-5) for name in twice)
+
+
+def test_what_is_within_the_tolerance_is_left_and_all_of_it_ends_the_fit(task, monkeypatch):
+    method = UCE(UCE.Config(tolerance=0.11, **QUICK))
+    asked = scripted(monkeypatch, [[0.6, 0.4], [0.45, 0.55]])
+    intervention = method.fit(task(updates=5))
+    assert asked == [0] and intervention.settings["turns"] == 1
+    assert all((change == 0).all() for change in changes(intervention, task().model).values())
+
+
+def test_an_interrupted_fit_counts_only_what_it_had_not(task, monkeypatch):
+    turns = [[[1.0, 0.0], [0.3, 0.7]], [[0.8, 0.2], [0.4, 0.6]], [[0.7, 0.3], [0.4, 0.6]]]
+    method = UCE(UCE.Config(**QUICK))
+    asked, rows = scripted(monkeypatch, *turns), []
+    context = task(updates=3, log=rows.append)
+    whole = method.fit(context)
+    assert asked == [0, 4, 8] and [row["update"] for row in rows] == [1, 2, 3]
+    asked.clear()
+    resumed = method.fit(task(context.directory, updates=3))
+    assert asked == []
+    assert all(torch.equal(whole.tensors[name], resumed.tensors[name]) for name in whole.tensors)
+
+
+def test_subject_rows_begin_at_the_last_token_of_the_concept_and_of_the_class(model, task):
+    context = task(attributes="race")
+    prompts = [replace(context.prompts[0], text="face of a cook, a person", concept="cook")]
+    whole = subject_rows(model, prompts, context.space, whole=True)
+    last = subject_rows(model, prompts, context.space, whole=False)
+    states = embeddings(model, ["face of a cook, a person"])[0]
+    at = len(model.pipeline.tokenizer("face of a cook").input_ids) - 2
+    assert_close(whole.keys, states[at:])
+    assert_close(last.keys, states[at : at + 1])
+    variant = embeddings(model, ["face of an Asian, a person"])[0]
+    there = len(model.pipeline.tokenizer("face of an Asian").input_ids) - 2
+    assert_close(whole.classes[: 96 - there, 3], variant[there:])
+    assert_close(last.classes[:, 3], variant[there : there + 1])
+    assert whole.owner.tolist() == [0] * len(whole.keys)
+
+
+def test_the_logged_gap_is_the_mean_over_prompts_and_pairs():
+    assert mean_gap(torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])) == pytest.approx((1 / 3 + 2 / 3) / 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rows", "sources"),
+    [
+        ("<a n>", "<a m n>", [*range(10)], [0, 1, 2, *range(5, 12)]),
+        ("<a n>", "<a n>", [*range(12)], [*range(12)]),
+        ("<an e>", "<a m e>", [0, 1, *range(3, 11)], [0, 1, *range(4, 12)]),
+    ],
+)
+def test_tokens_are_aligned_around_what_was_inserted(old, new, rows, sources):
+    """Letters are tokens, > is the end and # the padding; an article that changed has no partner."""
+    before, after = (torch.tensor([ord(letter) for letter in text.ljust(12, "#")]) for text in (old, new))
+    assert aligned_rows(before, after, old.index(">"), new.index(">")) == (rows, sources)
+    assert (before[rows] == after[sources]).all()
+
+
+def test_the_matrices_solve_the_stacked_least_squares_system(model):
+    """Two prompts, four letters inserted; the stack by hand, the solution by numpy."""
+    old, new = ["face of a nurse", "face of a cook"], ["face of a male nurse", "face of a male cook"]
+    weights = time_weights(model, old, new, 0.1)
+    states, wanted = embeddings(model, old).double(), embeddings(model, new).double()
+    shift, head = 4, 4  # start, face, of, a; then the four letters of male
+    keys = torch.cat([states[:, :head], states[:, head:-shift]], 1).flatten(0, 1)
+    sources = torch.cat([wanted[:, :head], wanted[:, head + shift :]], 1).flatten(0, 1)
+    for name, weight in key_value_weights(model).items():
+        left = np.concatenate([keys / 2**0.5, 0.1**0.5 * np.eye(16)])
+        right = np.concatenate([sources @ weight.T.double() / 2**0.5, 0.1**0.5 * weight.T])
+        expected = np.linalg.lstsq(left, right, rcond=None)[0].T
+        np.testing.assert_allclose(weights[name], expected, atol=1e-5)
+
+
+def test_the_class_that_is_missing_most_is_written_into_the_prompt(task, monkeypatch):
+    from fairbench.baselines import time_edit
+
+    shares = torch.tensor([[0.9, 0.1], [0.2, 0.8]], dtype=torch.float64)
+    monkeypatch.setattr(time_edit, "class_shares", lambda context, prompts, images: shares[: len(prompts)])
+    edits = TimeEdit(TimeEdit.Config(concepts=2)).fit(task()).settings["edits"]
+    assert edits == {"face of a nurse": "face of a male nurse", "face of a cook": "face of a female cook"}
+    zero = TimeEdit(TimeEdit.Config(concepts=2)).fit(task(target="gender=1/0")).settings["edits"]
+    assert list(zero.values()) == ["face of a female nurse", "face of a female cook"]
