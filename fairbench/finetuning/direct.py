@@ -153,15 +153,9 @@ class _Update:
                 chunk=self.rows,
             )
             watch("seconds_gradient")
-            row["step_norms"] = norms.tolist()
-        return self._merged(row, len(batch.seeds) / whole.total) | watch.seconds
-
-    def _merged(self, row: dict[str, Any], share: float) -> dict[str, Any]:
-        """Return the log of all processes' images together."""
-        norms = torch.tensor(row.pop("step_norms"), dtype=torch.float64).square()
-        means = torch.tensor(list(row.values()), dtype=torch.float64) * share
-        self.processes.add_up([norms, means])
-        return dict(zip(row, means.tolist(), strict=True)) | {"step_norms": norms.sqrt().tolist()}
+        share = len(batch.seeds) / whole.total
+        seconds = {name: value / self.processes.count for name, value in watch.seconds.items()}
+        return {name: value * share for name, value in row.items()} | {"step_norms": norms.tolist()} | seconds
 
 
 class _Watch:

@@ -95,7 +95,8 @@ class Training:
         """Do what is left of ``updates`` and return the averaged parameters.
 
         ``accumulate(update)`` leaves gradients in ``.grad`` and returns what is to be logged; it may give up
-        with a ``FloatingPointError``. An update whose gradient is not finite is skipped and counted. After an
+        with a ``FloatingPointError``. What several processes return is put together by `Processes.merged`.
+        An update whose gradient is not finite is skipped and counted. After an
         interruption the updates since the last save, at most twenty, are done and logged once more.
 
         Raises
@@ -141,17 +142,19 @@ class Training:
         """
         parameters = self._parameters.values()
         self._optimiser.zero_grad()
+        row: Log | None
         try:
             row = accumulate(self.progress.update)
-            spoilt = 0.0
         except FloatingPointError:
-            row, spoilt = {}, math.nan
+            row = None
+        if self._processes.any(row is None) or row is None:
+            return {}, math.nan
         for parameter in parameters:
-            if parameter.grad is None or math.isnan(spoilt):
-                parameter.grad = torch.full_like(parameter, spoilt)
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         self._processes.add_up(parameter.grad for parameter in parameters if parameter.grad is not None)
         most = math.inf if self._pace.clip is None else self._pace.clip
-        return row, torch.nn.utils.clip_grad_norm_(parameters, most).item()
+        return self._processes.merged(row), torch.nn.utils.clip_grad_norm_(parameters, most).item()
 
     def _count(self, norm: float) -> None:
         finite = math.isfinite(norm)

@@ -6,18 +6,21 @@ Started by ``accelerate launch`` or anything else that sets the usual environmen
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 
 class Processes:
     """How many there are, and which of them runs here."""
 
     def __init__(self) -> None:
-        state = PartialState()
-        self.index: int = state.process_index
-        self.count: int = state.num_processes
+        on_cpu = not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+        self._state = PartialState(cpu=on_cpu)
+        self.index: int = self._state.process_index
+        self.count: int = self._state.num_processes
 
     @property
     def first(self) -> bool:
@@ -29,11 +32,29 @@ class Processes:
         tensors = list(tensors)
         if self.count == 1 or not tensors:
             return
-        flat = torch.cat([tensor.detach().flatten().float() for tensor in tensors]).to(PartialState().device)
+        flat = torch.cat([tensor.detach().flatten().float().to(self._state.device) for tensor in tensors])
         torch.distributed.all_reduce(flat)
         for tensor, summed in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(summed.view_as(tensor))
 
+    def any(self, here: bool) -> bool:
+        """Tell whether it is so in any of the processes."""
+        votes = torch.tensor(float(here))
+        self.add_up([votes])
+        return votes.item() > 0
+
+    def merged(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return one row of a log for all processes: the sum of their numbers, the norm of listed norms."""
+        if self.count == 1:
+            return row
+        values = {name: torch.tensor(value, dtype=torch.float64) for name, value in row.items()}
+        norms = [value.square_() for value in values.values() if value.ndim]
+        self.add_up(values.values())
+        for value in norms:
+            value.sqrt_()
+        return {name: value.tolist() for name, value in values.items()}
+
     def wait(self) -> None:
         """Go on when all have come here."""
-        PartialState().wait_for_everyone()
+        if self.count > 1:
+            self._state.wait_for_everyone()

@@ -3,6 +3,7 @@
 The packaged model is used where there is one, else the tiny one, whose times say little.
 """
 
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from fairbench.features import load_features
-from fairbench.finetuning.adapters import text_encoder_lora
+from fairbench.finetuning.adapters import adapter
 from fairbench.finetuning.batches import Batch, Batches
 from fairbench.finetuning.engine import STATE
 from fairbench.finetuning.gains import direct_path_gains, step_weights
 from fairbench.finetuning.objective import Objective
 from fairbench.finetuning.semantics import OriginalPictures
+from fairbench.finetuning.settings import RANK
 from fairbench.judges import list_judges, load_judge
 from fairbench.methods.biased_dft import BiasedDFT
 from fairbench.models.loading import load_model
@@ -47,7 +49,7 @@ def our_update(context, steps, timesteps):
     BiasedDFT(BiasedDFT.Config(**settings, timesteps_per_update=timesteps)).fit(context)
 
 
-def authors_update(context):
+def authors_update(context, steps=STEPS):
     """Generate; generate with the original model; generate again in micro-batches with a graph of all steps.
 
     The last with every step checkpointed, its input detached and its noise prediction hooked, as in the
@@ -55,24 +57,23 @@ def authors_update(context):
     micro-batch at a time: neither is slower than the original.
     """
     model, settings = context.model, BiasedDFT.Config()
-    sampling = {"steps": STEPS, "guidance": model.defaults.guidance}
+    sampling = {"steps": steps, "guidance": model.defaults.guidance}
     generate = partial(model.generate, batch_size=PROMPTS * IMAGES, **sampling)
-    timesteps, gains = direct_path_gains(model.pipeline.scheduler, STEPS)
+    timesteps, gains = direct_path_gains(model.pipeline.scheduler, steps)
     factors = step_weights(timesteps, gains, "standardised", model.pipeline.scheduler) / gains
     batch = Batches(context, PROMPTS, IMAGES, IMAGES)[0]
-    with text_encoder_lora(model, settings.rank, context.seed) as lora:
+    with adapter(model, "text_encoder", RANK, context.seed) as lora:
         context.judge.logits(generate(batch.texts, batch.seeds))
         originals = OriginalPictures(generate, context, {"of": "this update"})
         with lora.off():
             originals.look_up(list(zip(batch.texts, batch.seeds, strict=True)), model.device)
-        objective = Objective(
-            context, originals, settings.confidence, settings.image_weight, settings.change_factor
-        )
+        objective = Objective(context, originals, settings, model.decode, MICRO_BATCH)
         for start in range(0, len(batch.seeds), MICRO_BATCH):
             rows = slice(start, start + MICRO_BATCH)
-            part = Batch(0, batch.texts[rows], batch.seeds[rows], MICRO_BATCH, batch.generator)
-            loss, _ = objective(model.decode(sampled_with_graph(model, part, factors, **sampling)), part)
-            (loss * MICRO_BATCH / len(batch.seeds)).backward()
+            texts, seeds = batch.texts[rows], batch.seeds[rows]
+            part = Batch(0, texts, seeds, MICRO_BATCH, batch.generator, batch.total)
+            latents = sampled_with_graph(model, part, factors, **sampling)
+            latents.backward(objective(latents, part)[0])
         torch.optim.AdamW(lora.parameters.values()).step()
 
 
@@ -90,6 +91,41 @@ def sampled_with_graph(model, batch, factors, steps, guidance):
         noise.register_hook(lambda gradient, factor=factor: gradient * factor)
         latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
     return latents
+
+
+@contextmanager
+def counted(unet):
+    """Count the rows that pass through the U-Net, and those that come back."""
+    rows = {"forward": 0, "backward": 0}
+
+    def forward(module, inputs, output):
+        rows["forward"] += len(inputs[0])
+        if output[0].requires_grad:
+            output[0].register_hook(backward)
+
+    def backward(gradient):
+        rows["backward"] += len(gradient)
+
+    handle = unet.register_forward_hook(forward)
+    try:
+        yield rows
+    finally:
+        handle.remove()
+
+
+def test_rows_per_update(tmp_path):
+    """The counts of docs/performance.md: one evaluation is two rows, with the prompt and without."""
+    context = make_context(tmp_path, tiny_model(), updates=1)
+    unet, count, steps, few = context.model.pipeline.unet, 2 * PROMPTS * IMAGES, 6, 2
+    with counted(unet) as rows:
+        our_update(context, steps, None)
+    assert rows == {"forward": 3 * count * steps, "backward": count * steps}
+    with counted(unet) as rows:  # the original pictures are known by now
+        our_update(context, steps, few)
+    assert rows == {"forward": count * (steps + few), "backward": count * few}
+    with counted(unet) as rows:
+        authors_update(context, steps)
+    assert rows == {"forward": 4 * count * steps, "backward": count * steps}
 
 
 def test_authors_update(benchmark, context):

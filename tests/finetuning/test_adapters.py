@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from fairbench.finetuning.adapters import RunningAverage, adapter
@@ -58,3 +59,46 @@ def test_the_running_average_follows_its_recursion():
         decay = min(0.3, (1 + count) / (10 + count))
         expected = decay * expected + (1 - decay) * value
     torch.testing.assert_close(average.values["x"], torch.tensor([expected]))
+
+
+@pytest.mark.parametrize("tune", ["unet", "text_encoder+unet", "prefix"])
+def test_every_part_begins_as_told_and_comes_out_again(tune):
+    model = tiny_model()
+    networks = (model.pipeline.text_encoder, model.pipeline.unet)
+    before = [dict(network.state_dict()) for network in networks]
+    attributes = [set(vars(network)) for network in networks]
+    picture, tokenizer = model.generate(TEXTS, [0]), model.pipeline.tokenizer
+    with adapter(model, tune, None if tune == "prefix" else 2, seed=0) as tuned:
+        layers = {name.split(".lora_")[0].split(".", 1)[-1].split(".")[-1] for name in tuned.parameters}
+        for parameter in tuned.parameters.values():
+            torch.nn.init.normal_(parameter)
+        assert not torch.equal(model.generate(TEXTS, [0], hooks=tuned.hooks), picture)
+        with tuned.off():
+            assert torch.equal(model.generate(TEXTS, [0]), picture)
+    assert torch.equal(model.generate(TEXTS, [0]), picture) and model.pipeline.tokenizer is tokenizer
+    if "unet" in tune:
+        assert {"to_q", "to_k", "to_v", "0"} <= layers
+    for network, state, names in zip(networks, before, attributes, strict=True):
+        after = network.state_dict()
+        assert after.keys() == state.keys() and all(torch.equal(after[name], state[name]) for name in state)
+        assert set(vars(network)) == names
+
+
+def test_soft_tokens_are_embeddings_put_in_front_of_the_prompt_but_not_of_the_empty_one():
+    model = tiny_model()
+    encoder, tokenizer = model.pipeline.text_encoder, model.pipeline.tokenizer
+    table = encoder.get_input_embeddings()
+    plain = model.encode(TEXTS)
+    with adapter(model, "prefix", None, seed=3) as tuned:
+        (vectors,) = tuned.parameters.values()
+        assert (vectors[:, None] == table.weight).all(2).any(1).all()  # rows of the vocabulary
+        torch.nn.init.normal_(vectors)
+        found = model.condition(TEXTS, [0], tuned.hooks)
+    ids = torch.tensor(tokenizer(TEXTS[0], padding="max_length", max_length=16).input_ids)
+    embedded = torch.cat([table(ids[:1]), vectors.detach(), table(ids[1:])])[None, :16]
+    with torch.no_grad():  # the manual way: embeddings side by side, through the layers of the encoder
+        handle = table.register_forward_hook(lambda module, args, output: embedded)
+        expected = encoder(ids[None])[0]
+        handle.remove()
+    torch.testing.assert_close(found.conditional, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(found.unconditional, plain.unconditional)

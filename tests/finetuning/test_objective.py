@@ -90,7 +90,7 @@ def test_several_attributes_are_matched_together(tmp_path):
 
 def test_the_gradient_is_that_of_the_loss(tmp_path):
     images, before = noisy(6, 3), noisy(6, 4)
-    gradient, row = evaluate(tmp_path, images, prompts=2, originals=before)
+    gradient, _ = evaluate(tmp_path, images, prompts=2, originals=before)
     direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * 1e-3
     ahead, behind = (
         evaluate(tmp_path, images + sign * direction, prompts=2, originals=before)[1]["loss"]

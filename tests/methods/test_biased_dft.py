@@ -2,16 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from pydantic import ValidationError
 
 from fairbench.errors import UserError
 from fairbench.finetuning import engine
-from fairbench.intervention import Intervention
 from fairbench.methods.biased_dft import BiasedDFT
 from fairbench.models.hooks import Hooks
 from tests.finetuning.stand_ins import make_context, tiny_model
-from tests.tiny import save_tiny
 
 QUICK = {"rank": 4, "prompts_per_update": 2, "images_per_prompt": 4, "timesteps_per_update": 2}
 
@@ -45,7 +42,7 @@ def test_the_model_is_left_as_it_was(tmp_path):
     fitted = method(learning_rate=0.02)
     intervention = fitted.fit(make_context(tmp_path, model))
     assert torch.equal(generated(model), before)
-    with fitted.apply(intervention, model, None) as hooks:
+    with fitted.apply(intervention, model) as hooks:
         assert hooks == Hooks()
         assert not torch.equal(generated(model), before)
     assert torch.equal(generated(model), before)
@@ -67,30 +64,6 @@ def test_an_interrupted_training_ends_bit_identical(tmp_path, monkeypatch):
     assert [row["update"] for row in rows] == [3, 4, 5]
     assert all(torch.equal(parts.tensors[name], whole.tensors[name]) for name in whole.tensors)
     assert parts.settings == whole.settings
-
-
-@pytest.mark.parametrize("scheduler", ["ddim", "dpm"])
-def test_the_adapter_loads_into_a_plain_pipeline(tmp_path, scheduler):
-    model = tiny_model(scheduler)
-    fitted = method(learning_rate=0.05)
-    intervention = fitted.fit(make_context(tmp_path / "training", model))
-    intervention.save(tmp_path / "adapter")
-    with fitted.apply(Intervention.load(tmp_path / "adapter"), model, None):
-        ours = generated(model)
-    plain = StableDiffusionPipeline.from_pretrained(
-        save_tiny(tmp_path / "model", scheduler), safety_checker=None, requires_safety_checker=False
-    )
-    plain.load_lora_weights(str(tmp_path / "adapter"))
-    plain.set_progress_bar_config(disable=True)
-    theirs = plain(
-        ["face of a nurse", "face of a cook"],
-        num_inference_steps=model.defaults.steps,
-        guidance_scale=model.defaults.guidance,
-        generator=[torch.Generator().manual_seed(seed) for seed in range(2)],
-        output_type="pt",
-    ).images
-    assert (ours - generated(model)).abs().max() > 4 / 255
-    assert (ours - theirs).abs().max() <= 2 / 255
 
 
 def test_more_timesteps_than_steps_are_refused(tmp_path):
