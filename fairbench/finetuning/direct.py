@@ -37,6 +37,11 @@ class DirectFinetuning:
     name: ClassVar[str]
     draw_class: ClassVar[DrawClass] = "emergent"
     supports: ClassVar[tuple[str, ...] | None] = None
+    quick: ClassVar[dict[str, Any]] = {
+        "prompts_per_update": 1,
+        "images_per_prompt": 4,
+        "noises_per_prompt": 4,
+    }
     Config: ClassVar[type[Settings]]
 
     def __init__(self, config: Any) -> None:

@@ -29,7 +29,9 @@ def cells_frame(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 def lay_out(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Lay the rows of `cells_frame` out for people."""
-    table = Table(*COLUMNS[:4], box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in COLUMNS[:4]:
+        table.add_column(column, overflow="fold")
     for column in COLUMNS[4:]:
         table.add_column(column, justify="right")
     for row in rows:

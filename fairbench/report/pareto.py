@@ -100,7 +100,7 @@ def _point(run: Mapping[str, Any], attribute: str, measure: str) -> Point | None
 
 def _floor(axes: Axes, floors: Sequence[float]) -> None:
     """Draw what a fair model scores; a band where the runs have different numbers of images."""
-    label = "floor: a fair model"
+    label = "floor: fair, images independent"
     if max(floors) - min(floors) > 1e-3:
         axes.axhspan(min(floors), max(floors), color=style.PALE, linewidth=0, label=label)
     else:
