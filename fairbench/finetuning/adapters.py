@@ -133,7 +133,7 @@ def prefix(model: TextToImage, seed: int, count: int = SOFT_TOKENS) -> Iterator[
 @contextmanager
 def _wrapped(network: torch.nn.Module, config: Any) -> Iterator[Any]:
     attributes = set(vars(network))
-    wrapped = get_peft_model(network, config)  # type: ignore[arg-type]
+    wrapped = get_peft_model(network, config)
     try:
         yield wrapped
     finally:

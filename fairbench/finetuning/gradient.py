@@ -30,12 +30,10 @@ def rule_gradient(
 
     Without attached inputs that is `adjusted_gradient`, else `exact_gradient`; both return the same.
     """
-    sizes = {"guidance": guidance, "chunk": chunk}
+    sampled = (model, trajectory, conditioning, cotangent)
     if not rule.attached.any():
-        return adjusted_gradient(model, trajectory, conditioning, cotangent, rule.weights, **sizes)
-    return exact_gradient(
-        model, trajectory, conditioning, cotangent, gains, rule.weights, rule.attached, **sizes
-    )
+        return adjusted_gradient(*sampled, rule.weights, guidance=guidance, chunk=chunk)
+    return exact_gradient(*sampled, gains, rule.weights, rule.attached, guidance=guidance, chunk=chunk)
 
 
 def adjusted_gradient(
