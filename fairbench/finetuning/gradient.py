@@ -30,10 +30,10 @@ def rule_gradient(
 
     Without attached inputs that is `adjusted_gradient`, else `exact_gradient`; both return the same.
     """
-    common = (model, trajectory, conditioning, cotangent)
+    sampled = (model, trajectory, conditioning, cotangent)
     if not rule.attached.any():
-        return adjusted_gradient(*common, rule.weights, guidance=guidance, chunk=chunk)
-    return exact_gradient(*common, gains, rule.weights, rule.attached, guidance=guidance, chunk=chunk)
+        return adjusted_gradient(*sampled, rule.weights, guidance=guidance, chunk=chunk)
+    return exact_gradient(*sampled, gains, rule.weights, rule.attached, guidance=guidance, chunk=chunk)
 
 
 def adjusted_gradient(
