@@ -59,7 +59,9 @@ def bias_frame(metrics: Metrics) -> pd.DataFrame:
         for attribute, summary in entry.get("bias", {}).items():
             low, high = _interval(summary)
             numbers = {
-                key: value for key, value in summary.items() if value is None or isinstance(value, int | float)
+                key: value
+                for key, value in summary.items()
+                if value is None or isinstance(value, int | float)
             }
             rows.append({"variant": variant, "attribute": attribute, **numbers, "low": low, "high": high})
     return pd.DataFrame(rows)
