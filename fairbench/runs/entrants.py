@@ -35,8 +35,9 @@ class Entrant:
 
     @property
     def draw_class(self) -> str:
-        """Who chooses the attribute of an image: the original model always does so itself."""
-        return "emergent" if self.variant == ORIGINAL else str(self.run.metrics["draw_class"])
+        """Who chooses the attribute of an image: a model without the run's method always does so itself."""
+        bare = self.variant == ORIGINAL and self.run.metrics["method"] != ORIGINAL
+        return "emergent" if bare else str(self.run.metrics["draw_class"])
 
     @property
     def draw(self) -> str:
