@@ -13,7 +13,7 @@ COLUMNS = {
     "face_rate": ("faces", ".3f"),
     "recognised": ("recognised", ".3f"),
     "clip_t": ("CLIP-T", ".3f"),
-    "kid": ("KID", ".3g"),
+    "kid": ("KID", ".3f"),
     "vendi": ("Vendi", ".1f"),
 }
 """Key of a number -> what the table calls it and how it is written."""
@@ -32,9 +32,9 @@ def _table(attribute: str, groups: Mapping[str, Mapping[str, Mapping[str, Any]]]
     numbers = [number for group in groups.values() for number in group.values()]
     known = {key for number in numbers for key in COLUMNS if _value(number.get(key)) is not None}
     shown = {key: what for key, what in COLUMNS.items() if key in known}
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.add_column(attribute, no_wrap=True)
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for name, _ in shown.values():
         table.add_column(name, justify="right", no_wrap=True)
     for variant, group in groups.items():
@@ -60,4 +60,4 @@ def _text(number: Any, spec: str) -> str:
     if value is None:
         return ABSENT
     interval = number.get("interval") if isinstance(number, Mapping) else None
-    return format(value, spec) + (f" [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else "")
+    return format(value, spec) + (f" [{interval[0]:{spec}}, {interval[1]:{spec}}]" if interval else "")

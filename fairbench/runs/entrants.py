@@ -87,7 +87,7 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
     for run in runs:
         for variant in map(str, run.records["variant"].unique()):
             if variant == ORIGINAL:
-                originals.setdefault(_of_the_model(run), (run, variant))
+                originals.setdefault(_of_the_model(Entrant("", run, variant)), (run, variant))
             else:
                 methods.append((run, variant))
     found = [*originals.values(), *methods]
@@ -101,7 +101,8 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
     ]
 
 
-def _of_the_model(run: StoredRun) -> tuple[Any, ...]:
-    """Two runs with this in common have the same original images."""
-    settings = ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
-    return (run.metrics["model"], run.metrics["suite"], *(str(run.config.get(key)) for key in settings))
+def _of_the_model(original: Entrant) -> tuple[Any, ...]:
+    """Two with this in common have the same images."""
+    run, settings = original.run, ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
+    facts = (run.metrics["model"], run.metrics["suite"], original.draw_class)
+    return (*facts, *(str(run.config.get(key)) for key in settings))

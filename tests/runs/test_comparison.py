@@ -134,7 +134,7 @@ def test_coupled_images_have_no_floor(stored):
 
 
 def test_images_of_which_nobody_says_who_chose_are_not_called_fair(stored):
-    folder = stored("original", 0.5, draw_class="unknown")
+    folder = stored("original", 0.5, draw_class="unknown", noise=2)
     found = compare([folder, stored("fair", 0.5, noise=1)])
     assert [run["draw_class"] for run in found["runs"]] == ["unknown", "emergent", "emergent"]
     assert row(found, "A")["fair"] is None and row(found, "C")["fair"]
