@@ -14,12 +14,10 @@ from fairbench.runs.stored import load_run
 REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "portraits.json"
 
 
-def evaluated(model, place):
-    """Ten occupations, four images each: what a gate can afford at every change."""
+def evaluated(model, place, **sizes):
     name, options = spec(model)
-    settings = {"method": "original", "model": name, "model_options": options}
-    settings |= {"attributes": "gender,race,age", "test_prompts": 10, "images_per_prompt": 4}
-    run(make_config(settings), place)
+    settings = {"method": "original", "model": name, "model_options": options, **sizes}
+    run(make_config(settings | {"attributes": "gender,race,age"}), place)
     return load_run(place)
 
 
@@ -30,7 +28,8 @@ def worse(stored):
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
-    return evaluated("portraits", tmp_path_factory.mktemp("gate") / "portraits")
+    """As many images of a prompt as the reference has: these are the same ones until the model changes."""
+    return evaluated("portraits", tmp_path_factory.mktemp("gate") / "portraits", test_prompts=8)
 
 
 @pytest.mark.slow
@@ -39,15 +38,15 @@ def test_the_shipped_model_is_not_worse_than_its_reference(shipped):
 
 
 @pytest.mark.slow
-def test_the_shipped_model_is_biased_and_not_beyond_measure(shipped):
-    assert_bias_at_most(shipped, "gender", 0.95)
+def test_the_shipped_model_passes_one_limit_and_fails_another(shipped):
+    assert_bias_at_most(shipped, "race", 0.45)
     with pytest.raises(AssertionError, match="the bias is too high"):
         assert_bias_at_most(shipped, "gender", 0.25)
 
 
 @pytest.mark.slow
-def test_a_model_that_knows_men_alone_does_not_pass(tmp_path):
+def test_a_generator_of_men_alone_does_not_pass(tmp_path):
     stored = evaluated("portraits-renderer[male=1.0]", tmp_path / "men")
-    assert "gender bias" in worse(stored)
+    assert "gender bias" in worse(stored) and "race bias" not in worse(stored)
     with pytest.raises(AssertionError, match="the bias is too high"):
         assert_bias_at_most(stored, "gender", 0.95)

@@ -160,14 +160,10 @@ def _quality(metrics: Metrics, variant: str | None, key: str) -> float:
 
 def _quality_ranges(metrics: Metrics, method: str | None, key: str) -> list[str]:
     """Return the cells of the intervals of a measure; none where neither variant has one."""
-    found = [
-        value.get("interval") if isinstance(value, Mapping) else None
-        for value in (
-            metrics.get("variants", {}).get(variant, {}).get("quality", {}).get(key)
-            for variant in (ORIGINAL, method)
-        )
-    ]
-    return _ranges(*found, ".3f")[:2] if any(found) else []
+    variants = metrics.get("variants", {})
+    values = [variants.get(variant, {}).get("quality", {}).get(key) for variant in (ORIGINAL, method)]
+    before, after = (value.get("interval") if isinstance(value, Mapping) else None for value in values)
+    return _ranges(before, after, ".3f")[:2] if before or after else []
 
 
 def _interval(summary: Mapping[str, Any]) -> tuple[float, float]:
