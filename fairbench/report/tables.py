@@ -99,9 +99,15 @@ def _caption(metrics: Metrics) -> str:
         if metrics.get(key)
     ]
     warnings = [f"warning: {w['name']}{_since(w)}: {w['sentence']}" for w in metrics.get("warnings", ())]
-    return "\n".join(
-        [LEGEND, *([" · ".join(judges)] if judges else []), *metrics.get("notes", ()), *warnings]
-    )
+    lines = [LEGEND, *([" · ".join(judges)] if judges else []), *_compared(metrics)]
+    return "\n".join([*lines, *metrics.get("notes", ()), *warnings])
+
+
+def _compared(metrics: Metrics) -> list[str]:
+    """Say how many images FID and KID are of: neither is worth anything without."""
+    entry = next(iter(metrics.get("variants", {}).values()), {})
+    counts = entry.get("quality", {}).get("distance_images")
+    return [f"FID, KID: {counts['generated']} images and {counts['reference']} to compare"] if counts else []
 
 
 def _since(warning: Mapping[str, Any]) -> str:

@@ -47,6 +47,7 @@ METRICS = {
                 "fid": None,
                 "kid": {"mean": 0.0123, "interval": [-0.0012, 0.0224]},
                 "kid_matched": {"mean": 0.0099},
+                "distance_images": {"generated": 320, "reference": 300},
             },
         },
         "biased_dft": {
@@ -99,7 +100,7 @@ def test_the_table_of_a_run():
     assert line(text, "KID") == "0.0123 – –" and "[-0.001, 0.022]" in text
     assert line(text, "KID, same people") == "0.0099 – –"
     assert "judged by portraits-eval-a · trained with portraits-train" in text
-    assert METRICS["notes"][0] in text
+    assert METRICS["notes"][0] in text and "FID, KID: 320 images and 300 to compare" in text
 
 
 def test_it_fits_a_terminal_of_80_columns():
