@@ -105,9 +105,9 @@ def _caption(metrics: Metrics) -> str:
 
 def _compared(metrics: Metrics) -> list[str]:
     """Say how many images FID and KID are of: neither is worth anything without."""
-    entry = next(iter(metrics.get("variants", {}).values()), {})
-    counts = entry.get("quality", {}).get("distance_images")
-    return [f"FID, KID: {counts['generated']} images and {counts['reference']} to compare"] if counts else []
+    qualities = [entry.get("quality", {}) for entry in metrics.get("variants", {}).values()]
+    found = [quality["distance_images"] for quality in qualities if "distance_images" in quality]
+    return [f"FID, KID: {n['generated']} images and {n['reference']} to compare" for n in found[:1]]
 
 
 def _since(warning: Mapping[str, Any]) -> str:
