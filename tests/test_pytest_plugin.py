@@ -34,9 +34,10 @@ def run_pytest(pytester):
     """Run the tests of a model team in a directory of its own."""
     installed = entry_points(group="pytest11", name="fairbench")
 
-    def run(*arguments):
+    def run(*arguments, apart=False):
         loaded = [] if installed else ["-p", "fairbench.pytest_plugin"]
-        return pytester.runpytest_inprocess(*loaded, *map(str, arguments))
+        how = pytester.runpytest_subprocess if apart else pytester.runpytest_inprocess
+        return how(*loaded, *map(str, arguments))
 
     return run
 
@@ -104,7 +105,8 @@ def test_a_run_that_is_not_there_is_made_from_its_settings(pytester, run_pytest)
     settings |= {"test_prompts": 6, "images_per_prompt": 40}
     (pytester.path / "settings.yaml").write_text(yaml.safe_dump(settings))
     pytester.makepyfile(THREE_LINES.format(limit=0.4))
-    assert run_pytest("--fairbench-config", "settings.yaml", "--fairbench-run", "run").ret == 0
+    named = ("--fairbench-config", "settings.yaml", "--fairbench-run", "run")
+    assert run_pytest(*named, apart=True).ret == 0  # apart: torch cannot be loaded twice in one process
     assert len(load_run(pytester.path / "run").records) == 240
 
 
