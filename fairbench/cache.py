@@ -29,8 +29,8 @@ _CHECKSUM = "sha256"
 def cache_directory() -> Path | None:
     """Return where the cache is; None if it is turned off, or there is no home to put it in.
 
-    ``FAIRBENCH_CACHE`` names it, or turns it off with ``off``; else ``fairbench`` in the user's cache directory:
-    ``$XDG_CACHE_HOME``, ``~/.cache``, on macOS ``~/Library/Caches``.
+    ``FAIRBENCH_CACHE`` names it, or turns it off with ``off``; else it is ``fairbench`` in the user's cache
+    directory: ``$XDG_CACHE_HOME``, ``~/.cache``, on macOS ``~/Library/Caches``.
     """
     given = os.environ.get("FAIRBENCH_CACHE")
     if given:

@@ -44,7 +44,8 @@ def test_what_is_put_in_comes_out(place):
     Cache("room").put(KEYS[0], tensors)
     found = Cache("room").get(KEYS[0])
     assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[name], tensors[name]) and found[name].dtype == tensors[name].dtype for name in found)
+    for name, tensor in tensors.items():
+        assert torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype
     assert Cache("room").get(KEYS[1]) is None and Cache("other").get(KEYS[0]) is None
     with safe_open(place / f"{KEYS[0]}.safetensors", "pt") as file:
         assert set(file.keys()) == {"a", "b", "c", "sha256"}

@@ -31,8 +31,8 @@ Picture = tuple[str, int]
 class OriginalPictures:
     """What a judge and some feature networks see in the original model's pictures; each is made once.
 
-    The new pictures of one prompt are made and kept together, apart from those of other prompts: so what is seen
-    does not depend, not even in its last digit, on what the cache already holds.
+    The new pictures of one prompt are made and kept together, apart from those of other prompts: so what is
+    seen does not depend, not even in its last digit, on what the cache already holds.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class OriginalPictures:
         faces: Faces | None = None,
     ) -> None:
         self._generate, self._context, self._faces = generate, context, faces
-        networks = [context.judge, *context.features, *([faces] if faces else [])]
+        networks: list[Any] = [context.judge, *context.features, *([faces] if faces else [])]
         self._key = {
             "version": VERSION,
             "torch": torch.__version__,
