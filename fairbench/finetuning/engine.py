@@ -90,7 +90,6 @@ class Training:
         updates: int,
         accumulate: Callable[[int], Log],
         log: Callable[[Log], bool | None],
-        on_save: Callable[[], None] = lambda: None,
     ) -> dict[str, torch.Tensor]:
         """Do what is left of ``updates`` and return the averaged parameters.
 
@@ -111,7 +110,6 @@ class Training:
             first = self._processes.first
             stop = self._processes.any(first and log(row) is True)
             if first and (stop or self.progress.update % SAVE_EVERY == 0 or self.progress.update == updates):
-                on_save()
                 self._save()
         return self.average.values
 
