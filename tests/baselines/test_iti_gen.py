@@ -106,9 +106,7 @@ def test_a_training_that_was_stopped_says_how_far_it_came(pair, tmp_path, monkey
 
     model, clip = pair
     monkeypatch.setattr(iti_gen, "_class_features", lambda *_: torch.eye(24)[:2])
-    context = make_context(
-        tmp_path, model, features=[clip], updates=4, log=lambda row: row["update"] == 3
-    )
+    context = make_context(tmp_path, model, features=[clip], updates=4, log=lambda row: row["update"] == 3)
     learnt = ItiGen(ItiGen.Config(vectors=1, prompts_per_update=2)).fit(context)
     assert learnt.settings["updates"] == 3
 
