@@ -86,10 +86,9 @@ def run(
     with lock(place.path):
         if fresh:
             place.clear()
-        if given and not place.adapter.is_dir():
-            given.save(place.path / "training" / "adapter")
-            (place.path / "training" / "adapter").rename(place.adapter)
         session = _Run(plan, place, instruments, progress, warn)
+        if given and not place.adapter.is_dir():
+            session.keep(given)
         adopt(session.rows(ORIGINAL, "original"), place.path, originals)
         return session.to_the_end(draw)
 
@@ -177,9 +176,13 @@ class _Run(Session):
             self.progress("finetuning", 0, plan.updates)
             intervention = plan.method.fit(context)
             atomic_write_table(self.place / "training.parquet", log.table())
-            intervention.save(self.place.training / "adapter")
-            (self.place.training / "adapter").rename(self.place.adapter)
+            self.keep(intervention)
         return intervention
+
+    def keep(self, intervention: Intervention) -> None:
+        """Put what is to be applied in its place, whole or not at all."""
+        intervention.save(self.place.training / "adapter")
+        (self.place.training / "adapter").rename(self.place.adapter)
 
     def debiased_images(self, intervention: Intervention) -> "pd.DataFrame":
         """Generate the same test images, from the same noise, with the method applied; return their rows."""

@@ -260,3 +260,17 @@ def test_a_trained_method_is_measured_on_another_suite_without_training(small, d
         run(small.config(until_width=0.1), tmp_path / "f")
     with pytest.raises(UserError, match="fairbench evaluate --images"):
         run(small.config(images="x"), tmp_path / "f")
+
+
+def test_an_evaluation_interrupted_while_it_copies_the_adapter_goes_on(small, done, tmp_path, monkeypatch):
+    config = small.config(**(load_run(done).config | {"adapter": str(done / "adapter")}))
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fairbench.intervention.atomic_write_text", interrupt)  # the weights are there, no more
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tmp_path / "e")
+    assert run(config, tmp_path / "e")["variants"].keys() == {"original", "nudge"}
+    assert load_run(tmp_path / "e").metrics["method"] == "nudge"
