@@ -100,6 +100,12 @@ def _given_adapter(plan: Plan) -> Intervention | None:
     given = Intervention.load(plan.config.adapter)
     if given.method != plan.config.method:
         raise UserError(f"{plan.config.adapter} is of {given.method}, not of {plan.config.method}")
+    balanced = tuple(given.settings.get("attributes", plan.space.names))
+    if given.draw_class != "emergent" and balanced != plan.space.names:  # its classes are drawn by number
+        raise UserError(
+            f"{plan.config.adapter} balances {', '.join(balanced)}: "
+            f"give --attributes {','.join(balanced)}, or leave it out"
+        )
     return given
 
 
