@@ -86,10 +86,9 @@ def run(
     with lock(place.path):
         if fresh:
             place.clear()
-        if given and not place.adapter.is_dir():
-            given.save(place.path / "training" / "adapter")
-            (place.path / "training" / "adapter").rename(place.adapter)
         session = _Run(plan, place, instruments, progress, warn)
+        if given and not place.adapter.is_dir():
+            session.keep(given)
         adopt(session.rows(ORIGINAL, "original"), place.path, originals)
         return session.to_the_end(draw)
 
@@ -101,6 +100,12 @@ def _given_adapter(plan: Plan) -> Intervention | None:
     given = Intervention.load(plan.config.adapter)
     if given.method != plan.config.method:
         raise UserError(f"{plan.config.adapter} is of {given.method}, not of {plan.config.method}")
+    balanced = tuple(given.settings.get("attributes", plan.space.names))
+    if given.draw_class != "emergent" and balanced != plan.space.names:  # its classes are drawn by number
+        raise UserError(
+            f"{plan.config.adapter} balances {', '.join(balanced)}: "
+            f"give --attributes {','.join(balanced)}, or leave it out"
+        )
     return given
 
 
@@ -177,9 +182,13 @@ class _Run(Session):
             self.progress("finetuning", 0, plan.updates)
             intervention = plan.method.fit(context)
             atomic_write_table(self.place / "training.parquet", log.table())
-            intervention.save(self.place.training / "adapter")
-            (self.place.training / "adapter").rename(self.place.adapter)
+            self.keep(intervention)
         return intervention
+
+    def keep(self, intervention: Intervention) -> None:
+        """Put what is to be applied in its place, whole or not at all."""
+        intervention.save(self.place.training / "adapter")
+        (self.place.training / "adapter").rename(self.place.adapter)
 
     def debiased_images(self, intervention: Intervention) -> "pd.DataFrame":
         """Generate the same test images, from the same noise, with the method applied; return their rows."""
