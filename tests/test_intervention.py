@@ -34,7 +34,7 @@ def test_a_bad_directory_is_one_line(tmp_path):
 
 def test_broken_weights_are_one_line(tmp_path):
     Intervention("some", "drawn", {"x": torch.ones(1)}).save(tmp_path)
-    (tmp_path / "pytorch_lora_weights.safetensors").write_bytes(b"cut")
+    (tmp_path / "tensors.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match="not an adapter"):
         Intervention.load(tmp_path)
 

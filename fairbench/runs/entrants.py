@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
+from fairbench.runs.provenance import cost
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun
 
@@ -65,6 +66,17 @@ class Entrant:
     def target(self) -> dict[str, tuple[float, ...]]:
         """Attribute -> the probabilities that the run set out for."""
         return {name: tuple(values) for name, values in self.run.metrics["target"].items()}
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What it took; see `fairbench.runs.provenance.cost`."""
+        return cost(self.run.provenance, self.variant)
+
+    @property
+    def kid(self) -> float | None:
+        """Distance to the reference images, where there are any."""
+        found = self.run.metrics["variants"][self.variant]["quality"].get("kid")
+        return found["mean"] if found else None
 
     @property
     def images_per_prompt(self) -> str:
