@@ -77,8 +77,8 @@ class Intervention:
     method: str
     draw_class: DrawClass
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    """LoRA weights, named as ``load_lora_weights`` reads them; or ``unet.<parameter>`` -> what replaces it; or
-    anything else."""
+    """LoRA weights, named as ``load_lora_weights`` reads them; ``unet.<parameter>`` -> what takes its place;
+    or anything else."""
     settings: dict[str, Any] = field(default_factory=dict)
     embeddings: dict[str, Tensor] = field(default_factory=dict)
     """Token to its n x D soft tokens, as ``load_textual_inversion`` reads them."""

@@ -52,7 +52,9 @@ def test_a_word_of_a_class_stands_behind_the_prompt():
 
 def test_the_lines_of_the_card_put_edited_matrices_into_a_pipeline(tmp_path, monkeypatch):
     pipeline = tiny_pipeline()
-    name, weight = next((n, w) for n, w in pipeline.unet.named_parameters() if n.endswith("attn2.to_k.weight"))
+    name, weight = next(
+        (n, w) for n, w in pipeline.unet.named_parameters() if n.endswith("attn2.to_k.weight")
+    )
     edited = torch.rand(weight.shape)
     learnt = Intervention("uce", "emergent", {f"unet.{name}": edited})
     learnt.save(tmp_path / "this" / "directory")

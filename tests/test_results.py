@@ -47,7 +47,9 @@ def test_the_search_takes_the_least_gap_that_keeps_the_occupation(monkeypatch, t
     search = script("search", monkeypatch, tmp_path)
     methods = ["draft_k[updates=3]", "draft_k[last=2,updates=3]", "draft_k[last=3,updates=3]", "uce",
                "uce[step_size=1]", "hard_prompt"]  # fmt: skip
-    (tmp_path / "search.yaml").write_text(f"methods: {json.dumps(methods)}\nsettings: {{split: validation}}\n")
+    (tmp_path / "search.yaml").write_text(
+        f"methods: {json.dumps(methods)}\nsettings: {{split: validation}}\n"
+    )
     cells = load_matrix(tmp_path / "search.yaml", {})
     found = [("draft_k", 0.5, 0.9), ("draft_k", 0.3, 0.86), ("draft_k", 0.1, 0.85), ("uce", 0.2, 0.5),
              ("uce", 0.3, 0.6)]  # fmt: skip
@@ -64,8 +66,8 @@ def test_the_search_takes_the_least_gap_that_keeps_the_occupation(monkeypatch, t
 
 @pytest.mark.slow
 def test_the_tables_are_written_between_their_marks(monkeypatch, tmp_path):
-    from fairbench.runs.matrix import Matrix, make_cells, run_cells
     from fairbench.report.matrix import cells_frame
+    from fairbench.runs.matrix import Matrix, make_cells, run_cells
 
     table = script("table", monkeypatch, tmp_path)
     settings = {"images_per_prompt": 4, "test_prompts": 6, "steps": 4}

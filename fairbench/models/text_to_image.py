@@ -63,7 +63,7 @@ class TextToImage:
     """A diffusers ``StableDiffusionPipeline`` whose stages can be called, differentiated and hooked into.
 
     All weights are frozen and the pipeline's own scheduler is only ever read. Latents are float32, whatever
-    the precision of the weights. ``unet_rows`` counts the rows that went through the U-Net: what it all costs.
+    the precision of the weights. ``unet_rows`` counts all rows that went through the U-Net.
     """
 
     def __init__(self, pipeline: Any, name: str, defaults: Defaults | None = None) -> None:

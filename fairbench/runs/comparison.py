@@ -50,8 +50,9 @@ def compare(
     -------
     ``differences``: lines that say what the runs do not have in common. ``runs``: label, name and facts, with
     what each took (`fairbench.runs.provenance.cost`) and its KID where there is a reference. ``attributes``:
-    per attribute and run the bias with its interval, floor and rank, whether a fair model could have shown it, whom it ``beats``, and its gaming gap; ``tests``: every pair, adjusted by Holm over
-    all pairs and attributes. ``quality``: per run and measure the change against the first run that has it,
+    per attribute and run the bias with its interval, floor and rank, whether a fair model could
+    have shown it, whom it ``beats``, and its gaming gap; ``tests``: every pair, adjusted by Holm over all
+    pairs and attributes. ``quality``: per run and measure the change against the first run that has it,
     and whether that is "unchanged" within the margin. ``panel``: how far the judges agree, and the order of
     the runs when one of them is left out.
 

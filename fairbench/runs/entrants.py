@@ -116,4 +116,9 @@ def _of_the_model(run: StoredRun) -> tuple[Any, ...]:
     """Two runs with this in common have the same original images."""
     settings = ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
     split = run.config.get("split", "test")
-    return (run.metrics["model"], run.metrics["suite"], split, *(str(run.config.get(key)) for key in settings))
+    return (
+        run.metrics["model"],
+        run.metrics["suite"],
+        split,
+        *(str(run.config.get(key)) for key in settings),
+    )

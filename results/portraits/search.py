@@ -1,7 +1,7 @@
 """Choose the settings of every method from what they did on the validation occupations.
 
-`fairbench run --matrix results/portraits/search.yaml --out runs/search` tries them, and goes on where it was
-stopped; `python results/portraits/search.py runs/search` then writes search.csv and matrix.yaml beside itself.
+`fairbench run --matrix results/portraits/search.yaml --out runs/search` tries them, and goes on where it
+stopped; then `python results/portraits/search.py runs/search` writes search.csv and matrix.yaml.
 
 The rule, fixed beforehand: the least noise-debiased gender gap among the settings of a method under which the
 occupation is recognised in at least 95 % of the images of the original share; if there are none, the settings

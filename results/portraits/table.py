@@ -1,7 +1,7 @@
 """Write the tables and pictures of this folder from the runs of its matrix.
 
-`python results/portraits/table.py runs/portraits`, after `fairbench run --matrix results/portraits/matrix.yaml
---out runs/portraits`: for every set of attributes that was balanced a CSV file, a picture, and a table in README.md.
+`python results/portraits/table.py runs/portraits` follows `fairbench run --matrix results/portraits/matrix.yaml
+--out runs/portraits`. Every set of attributes that was balanced gets a CSV file, a picture, and a table in README.md.
 """
 
 import json
@@ -53,7 +53,11 @@ def markdown(found: Mapping[str, Any], balanced: Sequence[str], others: Sequence
     """Lay out one row per run, the least biased first."""
     rows = {name: {row["label"]: row for row in found["attributes"][name]} for name in (*balanced, *others)}
     floors = {name: next(iter(labelled.values()))["floor"] for name, labelled in rows.items()}
-    head = ["method", "draw class", *(f"{name}: bias ± sd (95 %), floor {floors[name]:.2f}" for name in balanced)]
+    head = [
+        "method",
+        "draw class",
+        *(f"{name}: bias ± sd (95 %), floor {floors[name]:.2f}" for name in balanced),
+    ]
     head += [*QUALITY.values(), "KID", *others, "U-Net rows", "training"]
     order = sorted(found["runs"], key=lambda run: rows[balanced[-1]][run["label"]]["rank"])
     lines = [head, ["---"] * len(head)]
@@ -69,7 +73,8 @@ def markdown(found: Mapping[str, Any], balanced: Sequence[str], others: Sequence
 
 def _bias(row: Mapping[str, Any]) -> str:
     low, high = row["interval"]
-    return f"{FAIR + ' ' if row['fair'] else ''}{row['bias_mean']:.2f} ± {row['bias_sd']:.2f} ({low:.2f}–{high:.2f})"
+    mark = f"{FAIR} " if row["fair"] else ""
+    return f"{mark}{row['bias_mean']:.2f} ± {row['bias_sd']:.2f} ({low:.2f}–{high:.2f})"
 
 
 def _quality(found: Mapping[str, Any], key: str, label: str) -> str:

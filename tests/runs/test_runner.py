@@ -14,6 +14,7 @@ from fairbench.errors import UserError
 from fairbench.intervention import Intervention
 from fairbench.runs import images as images_module
 from fairbench.runs import runner
+from fairbench.runs.directory import default_directory
 from fairbench.runs.runner import run
 from fairbench.storage import is_full_disk
 
@@ -118,7 +119,9 @@ def test_on_the_validation_prompts_nothing_of_the_test_is_seen(small, tmp_path):
     config = small.config(split="validation", updates=1)
     metrics = run(config, tmp_path / "run")
     records = pd.read_parquet(tmp_path / "run" / "records.parquet")
-    assert set(records["concept"]) == {"dj"} and default_directory(config).name.endswith("-validation-gender-s0")
+    assert set(records["concept"]) == {"dj"} and default_directory(config).name.endswith(
+        "-validation-gender-s0"
+    )
     assert metrics["variants"]["nudge"]["bias"]["gender"]["prompts"] == 1
 
 
