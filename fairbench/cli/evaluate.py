@@ -126,7 +126,7 @@ def _of_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
     if "suite" not in given:
         return config | {"images": str(run)} | given
     adapter = {"adapter": str(run / "adapter")} if (run / "adapter").is_dir() else {}
-    return config | {"images": None, "test_prompts": None} | adapter | given
+    return config | {"images": None, "split": "test", "test_prompts": None} | adapter | given
 
 
 def _work(config: "RunConfig") -> Any:

@@ -96,6 +96,7 @@ def default_directory(config: RunConfig) -> Path:
         _name(config.method, config.method_options),
         _name(config.model, config.model_options),
         _name(config.suite, {}),
+        *((config.split,) if config.split != "test" else ()),
         "+".join(config.attributes),
         f"s{config.seed}",
     )

@@ -144,7 +144,7 @@ def evaluate_images(
     source, suite = Path(str(config.images)), None if config.suite == OWN else load_suite(config.suite)
     given = of_run(source) if RunDirectory(source).finished else find_images(source, suite, config.seed)
     shown = set(given.variants[0]["prompt_id"])
-    prompts = [prompt for prompt in suite.prompts("test") if prompt.id in shown] if suite else []
+    prompts = [prompt for prompt in suite.prompts(config.split) if prompt.id in shown] if suite else []
     space = AttributeSpace(config.attributes)
     instruments = load_observers(config, space, suite, prompts)
     measurement = _describe(config, given, suite, instruments)

@@ -24,10 +24,10 @@ Generate = Callable[[Sequence[str], Sequence[int]], "Tensor"]
 
 def generate_missing(
     generate: Generate, rows: "pd.DataFrame", directory: Path, progress: Callable[[int], None]
-) -> None:
+) -> int:
     """Generate the images of ``rows`` (columns prompt, seed, image) that ``directory`` does not hold whole.
 
-    ``progress`` is told how many of them are there.
+    ``progress`` is told how many of them are there. Returns how many were missing.
     """
     missing = rows[[not is_whole(directory / image) for image in rows["image"]]]
     done = len(rows) - len(missing)
@@ -41,6 +41,7 @@ def generate_missing(
         progress(done)
     if len(missing):
         os.sync()
+    return len(missing)
 
 
 def adopt(rows: "pd.DataFrame", directory: Path, others: Sequence[Path]) -> None:

@@ -4,7 +4,9 @@ original images -> finetuning -> debiased images of the same noise -> records ->
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -122,6 +124,7 @@ class _Run(Session):
     ) -> None:
         super().__init__(place, plan.config, instruments, {"suite": plan.suite.sha256}, progress)
         self.plan, self.warn = plan, warn
+        self.unet_rows: dict[str, Any] = self.provenance["unet_rows"]
         self.sequential: dict[str, Any] | None = None
 
     def to_the_end(self, draw: Draw | None) -> dict[str, Any]:
@@ -180,7 +183,9 @@ class _Run(Session):
         )
         with self._stage("finetuning"):
             self.progress("finetuning", 0, plan.updates)
-            intervention = plan.method.fit(context)
+            with self._training_rows():
+                learnt = plan.method.fit(context)
+            intervention = replace(learnt, settings=context.description() | learnt.settings)
             atomic_write_table(self.place / "training.parquet", log.table())
             self.keep(intervention)
         return intervention
@@ -224,4 +229,22 @@ class _Run(Session):
     ) -> None:
         config, model = self.plan.config, self.instruments.model
         generate = generator(model, steps=config.steps, guidance=config.guidance, hooks=hooks)
-        generate_missing(generate, rows, self.place.path, tell)
+        before = _unet_rows(model)
+        made = generate_missing(generate, rows, self.place.path, tell)
+        if made and (spent := _unet_rows(model) - before):
+            self.unet_rows.setdefault("per_image", {})[str(rows["variant"].iloc[0])] = spent / made
+
+    @contextmanager
+    def _training_rows(self) -> Iterator[None]:
+        """Count the U-Net's rows also of a training that is interrupted."""
+        before = _unet_rows(self.instruments.model)
+        try:
+            yield
+        finally:
+            spent = _unet_rows(self.instruments.model) - before
+            self.unet_rows["training"] = self.unet_rows.get("training", 0) + spent
+
+
+def _unet_rows(model: Any) -> int:
+    """Return the count of a pipeline; 0 for anything else that generates."""
+    return getattr(model, "unet_rows", 0)
