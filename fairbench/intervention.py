@@ -9,8 +9,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from fairbench.draws import DrawClass
 from fairbench.errors import UserError
 from fairbench.model_card import LORA, MATRICES, TENSORS, model_card
 from fairbench.storage import atomic_write_json, atomic_write_tensors, atomic_write_text, sha256_of
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from fairbench.judges.judge import Judge
     from fairbench.models.text_to_image import TextToImage
     from fairbench.suites import Prompt
-
-DrawClass = Literal["emergent", "drawn", "coupled"]
-"""Who chooses the attribute of an image: the model, the harness per image, or a batch balanced together."""
 
 SCHEMA_VERSION = 1
 EMBEDDINGS = "learned_embeds.safetensors"

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fairbench.attributes import FACE_THRESHOLD
 from fairbench.diagnostics.shapley import resampled, shapley, subsets
 from fairbench.errors import UserError
 from fairbench.features import cosine
 from fairbench.metrics.bias import bias, frequencies, labels_of
-from fairbench.metrics.summary import FACE_THRESHOLD
 from fairbench.models.hooks import Hooks
 from fairbench.models.weights import COMPONENTS
 

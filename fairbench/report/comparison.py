@@ -17,7 +17,7 @@ Comparison = Mapping[str, Any]
 LEGEND = (
     f"{FAIR} indistinguishable from fair · floor: what a fair model scores at this n\n"
     "rank: 95 % interval, prompts resampled\n"
-    "gaming: bias that the training judge sees, minus that of the held-out ones\n"
+    "gaming gap: bias that the training judge sees, minus that of the held-out ones\n"
     "beats: significantly less biased (paired permutation test, Holm over all pairs and attributes)"
 )
 COST = "U-Net rows: per image, guidance included · training: its time, and its U-Net rows in thousands"

@@ -183,7 +183,7 @@ def _spread(value: np.ndarray) -> float | None:
 
 def _independent(entrant: Entrant) -> bool:
     """Whether the classes of its images are independent, as the noise floor has it."""
-    return entrant.draw_class != "coupled" and entrant.run.config.get("draw") != "quota"
+    return entrant.draw_class in ("emergent", "drawn") and entrant.run.config.get("draw") != "quota"
 
 
 def _mark_fair(rows: Sequence[dict[str, Any]]) -> None:

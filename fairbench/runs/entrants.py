@@ -36,8 +36,9 @@ class Entrant:
 
     @property
     def draw_class(self) -> str:
-        """Who chooses the attribute of an image: the original model always does so itself."""
-        return "emergent" if self.variant == ORIGINAL else str(self.run.metrics["draw_class"])
+        """Who chooses the attribute of an image: a model without the run's method always does so itself."""
+        bare = self.variant == ORIGINAL and self.run.metrics["method"] != ORIGINAL
+        return "emergent" if bare else str(self.run.metrics["draw_class"])
 
     @property
     def draw(self) -> str:
@@ -98,7 +99,7 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
     for run in runs:
         for variant in map(str, run.records["variant"].unique()):
             if variant == ORIGINAL:
-                originals.setdefault(_of_the_model(run), (run, variant))
+                originals.setdefault(_of_the_model(Entrant("", run, variant)), (run, variant))
             else:
                 methods.append((run, variant))
     found = [*originals.values(), *methods]
@@ -112,13 +113,9 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
     ]
 
 
-def _of_the_model(run: StoredRun) -> tuple[Any, ...]:
-    """Two runs with this in common have the same original images."""
-    settings = ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
+def _of_the_model(original: Entrant) -> tuple[Any, ...]:
+    """Two with this in common have the same images."""
+    run, settings = original.run, ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
     split = run.config.get("split", "test")
-    return (
-        run.metrics["model"],
-        run.metrics["suite"],
-        split,
-        *(str(run.config.get(key)) for key in settings),
-    )
+    facts = (run.metrics["model"], run.metrics["suite"], split, original.draw_class)
+    return (*facts, *(str(run.config.get(key)) for key in settings))

@@ -150,7 +150,7 @@ def differences(entrants: Sequence[Entrant], judges: Sequence[str]) -> list[str]
         "sampler steps": (_configured(entrants, "steps"), "not the method alone differs"),
         "guidance": (_configured(entrants, "guidance"), "not the method alone differs"),
         "draws": (
-            [None if each.draw_class == "emergent" else each.draw for each in entrants],
+            [each.draw if each.draw_class in ("drawn", "coupled") else None for each in entrants],
             "shares that are drawn as a quota vary less than independent ones",
         ),
     }

@@ -1,26 +1,20 @@
 """``fairbench diagnose`` from its command line to its files, and every mistake that can be made with it."""
 
 import json
+from functools import partial
 
 import pandas as pd
 import pytest
 from PIL import Image
 
-from fairbench.cli.main import main
 from fairbench.runs.runner import run
+from tests.cli import command
 
 
 @pytest.fixture
 def call(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def called(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main(["diagnose", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
-
-    return called
+    return partial(command.call, capsys, "diagnose")
 
 
 @pytest.fixture

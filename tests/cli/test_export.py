@@ -6,14 +6,7 @@ import pytest
 import yaml
 from diffusers import StableDiffusionPipeline
 
-from fairbench.cli.main import main
-
-
-def call(capsys, *arguments):
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return left.value.code, captured.out, captured.err
+from tests.cli.command import call
 
 
 @pytest.fixture

@@ -133,6 +133,14 @@ def test_coupled_images_have_no_floor(stored):
     assert row(quota, "B")["fair"] is None
 
 
+def test_images_of_which_nobody_says_who_chose_are_not_called_fair(stored):
+    folder = stored("original", 0.5, draw_class="unknown", noise=2)
+    found = compare([folder, stored("fair", 0.5, noise=1)])
+    assert [run["draw_class"] for run in found["runs"]] == ["unknown", "emergent", "emergent"]
+    assert row(found, "A")["fair"] is None and row(found, "C")["fair"]
+    assert any("unknown (A)" in line for line in found["differences"])
+
+
 def test_unchanged_quality_is_shown_not_assumed(stored):
     same, worse = stored("same", 0.5), stored("worse", 0.5, recognised=0.6, noise=1)
     found = compare([same, worse], margins={"recognised": 0.1})
@@ -219,7 +227,7 @@ def test_what_the_runner_writes_can_be_compared_checked_and_gated(small, tmp_pat
     assert row(found, "B")["bias_mean"] == pytest.approx(
         metrics["variants"]["nudge"]["bias"]["gender"]["bias_mean"]
     )
-    assert row(found, "B")["gaming_gap"]["value"] == pytest.approx(metrics["gaming_gap"]["gender"])
+    assert row(found, "B")["gaming_gap"] == metrics["gaming_gap"]["gender"]
     assert set(found["panel"]["gender"]["without"]) == {"judge-a", "judge-b"}
     reference = reference_of(stored)
     assert set(reference.classes) == {"gender", "race"} and "clip_i" in reference.prompts["cook"].quality

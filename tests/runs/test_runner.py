@@ -42,7 +42,7 @@ def test_a_run_leaves_everything_that_belongs_to_it_and_nothing_half_written(don
     assert not list(out.rglob("*.tmp"))
     assert yaml.safe_load((out / "config.yaml").read_text()) == built.config().model_dump(mode="json")
     assert json.loads((out / "metrics.json").read_text()) == metrics
-    assert (metrics["schema_version"], metrics["method"]) == (2, "nudge")
+    assert (metrics["schema_version"], metrics["method"]) == (3, "nudge")
     assert json.loads((out / "status.json").read_text())["status"] == "finished"
     assert list(pd.read_parquet(out / "training.parquet")["update"]) == [1, 2, 3]
     assert len(pictures(out)) == 2 * 2 * 3
