@@ -94,9 +94,20 @@ def _caption(metrics: Metrics) -> str:
         if metrics.get(key)
     ]
     warnings = [f"warning: {w['name']}{_since(w)}: {w['sentence']}" for w in metrics.get("warnings", ())]
+    targets = [
+        f"{name}: bias, gap and floor are measured from the target{target}, not from even shares"
+        for name in metrics.get("attributes", ())
+        if (target := from_target(_summary(metrics, ORIGINAL, name)))
+    ]
     return "\n".join(
-        [LEGEND, *([" · ".join(judges)] if judges else []), *metrics.get("notes", ()), *warnings]
+        [LEGEND, *targets, *([" · ".join(judges)] if judges else []), *metrics.get("notes", ()), *warnings]
     )
+
+
+def from_target(summary: Mapping[str, Any]) -> str:
+    """Spell the target that the bias is measured from, after a space; nothing where it is uniform."""
+    target = summary.get("target")
+    return f" {'/'.join(f'{share:g}' for share in target)}" if target else ""
 
 
 def _since(warning: Mapping[str, Any]) -> str:
