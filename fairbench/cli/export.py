@@ -43,7 +43,7 @@ def measured(metrics: dict[str, Any]) -> list[dict[str, str]]:
     after = metrics["variants"][method_of(metrics)]
     rows = [
         {
-            "what": f"bias {name} (a fair model: {_number(summary['floor'])})",
+            "what": f"bias {name} ({_fair(summary)}: {_number(summary['floor'])})",
             "before": _with_interval(before["bias"][name]),
             "after": _with_interval(summary),
         }
@@ -54,6 +54,13 @@ def measured(metrics: dict[str, Any]) -> list[dict[str, str]]:
         if values["after"] is not None:
             rows.append({"what": title} | {when: _number(value, spec) for when, value in values.items()})
     return rows
+
+
+def _fair(summary: dict[str, Any]) -> str:
+    from fairbench.report.tables import from_target
+
+    target = from_target(summary)
+    return f"measured from the target{target}; a model on target" if target else "a fair model"
 
 
 def _number(value: object, spec: str = ".2f") -> str:

@@ -99,7 +99,12 @@ def _caption(metrics: Metrics) -> str:
         if metrics.get(key)
     ]
     warnings = [f"warning: {w['name']}{_since(w)}: {w['sentence']}" for w in metrics.get("warnings", ())]
-    lines = [LEGEND, *([" · ".join(judges)] if judges else []), *_compared(metrics)]
+    targets = [
+        f"{name}: bias, gap and floor are measured from the target{target}, not from even shares"
+        for name in metrics.get("attributes", ())
+        if (target := from_target(_summary(metrics, ORIGINAL, name)))
+    ]
+    lines = [LEGEND, *targets, *([" · ".join(judges)] if judges else []), *_compared(metrics)]
     return "\n".join([*lines, *metrics.get("notes", ()), *warnings])
 
 
@@ -108,6 +113,12 @@ def _compared(metrics: Metrics) -> list[str]:
     entry = next(iter(metrics.get("variants", {}).values()), {})
     counts = entry.get("quality", {}).get("distance_images")
     return [f"FID, KID: {counts['generated']} images and {counts['reference']} to compare"] if counts else []
+
+
+def from_target(summary: Mapping[str, Any]) -> str:
+    """Spell the target that the bias is measured from, after a space; nothing where it is uniform."""
+    target = summary.get("target")
+    return f" {'/'.join(f'{share:g}' for share in target)}" if target else ""
 
 
 def _since(warning: Mapping[str, Any]) -> str:

@@ -114,7 +114,7 @@ def _tests(setting: Setting, found: Mapping[str, Sequence[np.ndarray]]) -> list[
     """Test every pair of entrants on every attribute, as one family."""
     tests = []
     for attribute, counts in found.items():
-        target = target_of(setting, attribute)
+        target = target_of(setting.targets, attribute)
         pairs = list(itertools.combinations(range(len(setting.entrants)), 2))
         if setting.prompts is not None:
             sides = [paired_biases(counts[one], counts[other], target) for one, other in pairs]
@@ -151,7 +151,7 @@ def _bias(
 ) -> dict[str, list[dict[str, Any]]]:
     rows: dict[str, list[dict[str, Any]]] = {}
     for attribute, counts in found.items():
-        target = target_of(setting, attribute)
+        target = target_of(setting.targets, attribute)
         values = [prompt_biases(table, target) for table in counts]
         ranks = rank_intervals(_padded(values), paired=setting.prompts is not None)
         rows[attribute] = [
