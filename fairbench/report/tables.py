@@ -110,7 +110,7 @@ def _caption(metrics: Metrics) -> str:
 
 def _compared(metrics: Metrics) -> list[str]:
     """Say how many images FID and KID are of: neither is worth anything without."""
-    entry = next(iter(metrics.get("variants", {}).values()), {})
+    entry: Mapping[str, Any] = next(iter(metrics.get("variants", {}).values()), {})
     counts = entry.get("quality", {}).get("distance_images")
     return [f"FID, KID: {counts['generated']} images and {counts['reference']} to compare"] if counts else []
 
