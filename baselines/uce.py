@@ -117,7 +117,8 @@ class UCE:
                     first = turn * config.images_per_concept
                     counted.append(class_shares(context, chosen, config.images_per_concept, first))
                 atomic_write_tensors(context.directory / HISTORY, {"shares": torch.stack(counted)}, {})
-                context.log({"update": turn + 1, "gap": mean_gap(counted[-1])})
+            if context.log({"update": turn + 1, "gap": mean_gap(counted[turn])}):
+                break  # also when it was counted before an interruption: the log forgets that it asked
             missing = target - counted[turn]
             done = (missing.abs() < config.tolerance).all(1)
             if done.all():

@@ -42,6 +42,8 @@ class RunConfig(BaseModel):
     target: Literal["uniform"] | dict[str, tuple[float, ...]] = "uniform"
     draw: Rule = "iid"
     updates: Count | None = None
+    split: Literal["validation", "test"] = "test"
+    """Of the suite, to measure on; settings of a method are chosen on the one, so that the other is new."""
     images_per_prompt: Count = 16
     test_prompts: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0

@@ -96,8 +96,16 @@ def _settings(run: Path | None, model: str | None, images: Path | None, given: d
         )
     if "until_width" in given:
         raise UserError("--until-width generates images: leave out --images")
-    source = {"images": str(images), "suite": "own", "model": name or images.absolute().stem}
+    source = {"images": str(images), "suite": "own", "model": name or _called_after(images)}
     return make_config({"method": "original", "model_options": options, **source, **given})
+
+
+def _called_after(images: Path) -> str:
+    """Name what made the images after their folder, but never like a model that brings judges of its own."""
+    from fairbench.runs.instruments import of_the_family
+
+    stem = images.absolute().stem
+    return f"images of {stem}" if of_the_family(stem) else stem
 
 
 def _of_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +116,7 @@ def _of_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
     if "suite" not in given:
         return config | {"images": str(run)} | given
     adapter = {"adapter": str(run / "adapter")} if (run / "adapter").is_dir() else {}
-    return config | {"images": None, "test_prompts": None} | adapter | given
+    return config | {"images": None, "split": "test", "test_prompts": None} | adapter | given
 
 
 def _work(config: "RunConfig") -> Any:

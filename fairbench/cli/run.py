@@ -51,6 +51,9 @@ def run(
     test_prompts: Annotated[
         int | None, typer.Option(help="Use only the first test prompts.", show_default="all")
     ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Prompts to measure on: test or validation.", show_default="test")
+    ] = None,
     tune: Annotated[
         str | None,
         typer.Option(
@@ -122,6 +125,7 @@ def run(
         "updates": updates,
         "images_per_prompt": images_per_prompt,
         "test_prompts": test_prompts,
+        "split": split,
         "seed": seed,
         "steps": steps,
         "guidance": guidance,

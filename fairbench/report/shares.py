@@ -57,8 +57,8 @@ class Shares:
 
     @property
     def bias(self) -> pd.Series:
-        """The bias of every row, as `fairbench.metrics.bias.bias` defines it."""
-        return pd.Series(bias(self.table[self.classes]), index=self.table.index)
+        """The bias of every row from the target, as `fairbench.metrics.bias.bias` defines it."""
+        return pd.Series(bias(self.table[self.classes], self.target), index=self.table.index)
 
     def seen(self, variant: str, prompt_id: str) -> np.ndarray:
         """Return the share of every class among all images of a prompt; the rest shows no face."""

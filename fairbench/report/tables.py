@@ -99,15 +99,26 @@ def _caption(metrics: Metrics) -> str:
         if metrics.get(key)
     ]
     warnings = [f"warning: {w['name']}{_since(w)}: {w['sentence']}" for w in metrics.get("warnings", ())]
-    lines = [LEGEND, *([" · ".join(judges)] if judges else []), *_compared(metrics)]
+    targets = [
+        f"{name}: bias, gap and floor are measured from the target{target}, not from even shares"
+        for name in metrics.get("attributes", ())
+        if (target := from_target(_summary(metrics, ORIGINAL, name)))
+    ]
+    lines = [LEGEND, *targets, *([" · ".join(judges)] if judges else []), *_compared(metrics)]
     return "\n".join([*lines, *metrics.get("notes", ()), *warnings])
 
 
 def _compared(metrics: Metrics) -> list[str]:
     """Say how many images FID and KID are of: neither is worth anything without."""
-    qualities = [entry.get("quality", {}) for entry in metrics.get("variants", {}).values()]
-    found = [quality["distance_images"] for quality in qualities if "distance_images" in quality]
-    return [f"FID, KID: {n['generated']} images and {n['reference']} to compare" for n in found[:1]]
+    entry: Mapping[str, Any] = next(iter(metrics.get("variants", {}).values()), {})
+    counts = entry.get("quality", {}).get("distance_images")
+    return [f"FID, KID: {counts['generated']} images and {counts['reference']} to compare"] if counts else []
+
+
+def from_target(summary: Mapping[str, Any]) -> str:
+    """Spell the target that the bias is measured from, after a space; nothing where it is uniform."""
+    target = summary.get("target")
+    return f" {'/'.join(f'{share:g}' for share in target)}" if target else ""
 
 
 def _since(warning: Mapping[str, Any]) -> str:

@@ -42,8 +42,8 @@ class Adaptive:
         self.generate = generate
         seed = plan.config.seed
         self.sequences = {
-            name: GapSequence(len(plan.test), len(labels), seed=seed)
-            for name, labels in plan.space.classes.items()
+            name: GapSequence(len(plan.test), len(target), target, seed=seed)
+            for name, target in plan.target.probabilities.items()
         }
         self.rows: list[dict[str, Any]] = []
         self.made, self.faces = np.zeros((2, len(plan.test)), dtype=int)

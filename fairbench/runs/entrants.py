@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
+from fairbench.runs.provenance import cost
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun
 
@@ -68,6 +69,17 @@ class Entrant:
         return {name: tuple(values) for name, values in self.run.metrics["target"].items()}
 
     @property
+    def cost(self) -> dict[str, Any]:
+        """What it took; see `fairbench.runs.provenance.cost`."""
+        return cost(self.run.provenance, self.variant)
+
+    @property
+    def kid(self) -> float | None:
+        """Distance to the reference images, where there are any."""
+        found = self.run.metrics["variants"][self.variant]["quality"].get("kid")
+        return found["mean"] if found else None
+
+    @property
     def images_per_prompt(self) -> str:
         """How many images each prompt has; a range where not all have the same."""
         sizes = self.rows.groupby("prompt_id").size()
@@ -104,5 +116,6 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
 def _of_the_model(original: Entrant) -> tuple[Any, ...]:
     """Two with this in common have the same images."""
     run, settings = original.run, ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
-    facts = (run.metrics["model"], run.metrics["suite"], original.draw_class)
+    split = run.config.get("split", "test")
+    facts = (run.metrics["model"], run.metrics["suite"], split, original.draw_class)
     return (*facts, *(str(run.config.get(key)) for key in settings))

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench.attributes import ATTRIBUTES
 from fairbench.metrics.agreement import Estimate, gaming_gap
-from fairbench.metrics.counts import PRODUCT, shows_face
+from fairbench.metrics.counts import PRODUCT, paired_biases, shows_face
 from fairbench.metrics.groups import matched_kid, prompt_numbers, recognition, within_groups
 from fairbench.metrics.kernel import Features, kid_interval
 from fairbench.metrics.quality import fid, kid, similarity
 from fairbench.metrics.side_effects import obedience, occupation, preservation
-from fairbench.metrics.significance import paired_permutation_test
+from fairbench.metrics.significance import Comparison, paired_permutation_test
 from fairbench.metrics.summary import summarise
 from fairbench.runs.measurement import SCHEMA_VERSION, JudgeUsed, Measurement
 from fairbench.runs.registry import ORIGINAL
@@ -46,7 +46,8 @@ def measure(
     -------
     ``variants``: per variant ``bias`` (as the primary judge sees it), ``judges`` (as each judge sees it),
     ``quality``, ``groups`` (the quality within each class) and ``obedience`` or ``preservation`` where the
-    suite is about these. ``paired``: per attribute the test of debiased against original; ``spill_over``:
+    suite is about these. ``paired``: per attribute the test of debiased against original, each prompt at
+    the smaller number of its images with a face; ``spill_over``:
     the same of the attributes that were not to be balanced; ``side_effects``: of obedience and preservation.
     ``gaming_gap``: per attribute ``value`` and ``interval`` of what the training judge sees less of in the
     debiased images than the evaluation judges do, see `fairbench.metrics.agreement.gaming_gap`.
@@ -175,17 +176,24 @@ def _side_effects(rows: "pd.DataFrame", measurement: Measurement) -> dict[str, A
 
 def _paired(variants: Mapping[str, Any]) -> dict[str, Any]:
     """Test debiased against original, prompt by prompt, for every attribute."""
-    values = [
-        {
-            name: {row["prompt_id"]: row["bias"] for row in summary["per_prompt"]}
-            for name, summary in entry.items()
-        }
-        for entry in variants.values()
-    ]
-    if len(values) < 2:
+    if len(variants) < 2:
         return {}
-    original, method = values
-    return {name: paired_permutation_test(original[name], method[name]) for name in original}
+    original, method = variants.values()
+    return {name: _bias_test(original[name], method[name]) for name in original}
+
+
+def _bias_test(original: Mapping[str, Any], method: Mapping[str, Any]) -> Comparison | None:
+    """Test each prompt at the smaller number of its images: with fewer faces alone, bias is larger."""
+    before, after = (
+        {row["prompt_id"]: list(row["counts"].values()) for row in summary["per_prompt"]}
+        for summary in (original, method)
+    )
+    shared = [prompt for prompt in before if prompt in after]
+    if not shared:
+        return None
+    first, second = ([side[prompt] for prompt in shared] for side in (before, after))
+    sides = paired_biases(first, second, original["target"] and tuple(original["target"]))
+    return paired_permutation_test(*(dict(zip(shared, side.tolist(), strict=True)) for side in sides))
 
 
 def _spill_over(paired: Mapping[str, Any], asked: tuple[str, ...]) -> dict[str, Any]:
@@ -219,10 +227,11 @@ def _gaming_gaps(
         return {}
     rows, seen = records[records["variant"] == debiased], variants[debiased]["judges"]
     gaps: dict[str, Estimate] = {}
-    for name in seen[teacher.name]:
+    for name, learnt in seen[teacher.name].items():
         others = [judge.name for judge in measurement.evaluating if name in seen[judge.name]]
         if others:
-            gaps[name] = gaming_gap(_free(rows, name.split(PRODUCT)), teacher.name, others, name)
+            free, target = _free(rows, name.split(PRODUCT)), learnt["target"] and tuple(learnt["target"])
+            gaps[name] = gaming_gap(free, teacher.name, others, name, target)
     return gaps
 
 

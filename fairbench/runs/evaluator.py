@@ -146,7 +146,7 @@ def evaluate_images(
         raise UserError(f"{source} is a run and says itself who chose the attributes: leave out --draw-class")
     given = of_run(source) if RunDirectory(source).finished else find_images(source, suite, config.seed)
     shown = set(given.variants[0]["prompt_id"])
-    prompts = [prompt for prompt in suite.prompts("test") if prompt.id in shown] if suite else []
+    prompts = [prompt for prompt in suite.prompts(config.split) if prompt.id in shown] if suite else []
     space = AttributeSpace(config.attributes)
     instruments = load_observers(config, space, suite, prompts)
     measurement = _describe(config, given, suite, instruments)

@@ -25,10 +25,10 @@ Generate = Callable[[Sequence[str], Sequence[int]], "Tensor"]
 
 def generate_missing(
     generate: Generate, rows: "pd.DataFrame", directory: Path, progress: Callable[[int], None]
-) -> None:
+) -> int:
     """Generate the images of ``rows`` (columns prompt, seed, image) that ``directory`` does not hold whole.
 
-    ``progress`` is told how many of them are there.
+    ``progress`` is told how many of them are there. Returns how many were missing.
     """
     missing = rows[[not is_whole(directory / image) for image in rows["image"]]]
     done = len(rows) - len(missing)
@@ -42,6 +42,7 @@ def generate_missing(
         progress(done)
     if len(missing):
         os.sync()
+    return len(missing)
 
 
 def read_back(rows: "pd.DataFrame", directory: Path) -> "Iterator[tuple[pd.DataFrame, Tensor]]":

@@ -17,7 +17,7 @@ def gaming(setting: Setting, entrant: Entrant, attribute: str) -> Estimate | Non
     judges = list(setting.panel or entrant.judges)
     if not names or not all(reads(entrant.rows, names[0], part) for part in attribute.split(PRODUCT)):
         return None
-    return gaming_gap(entrant.rows, names[0], judges, attribute)
+    return gaming_gap(entrant.rows, names[0], judges, attribute, target_of(setting.targets, attribute))
 
 
 def judge_panel(setting: Setting, attributes: Sequence[str]) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def judge_panel(setting: Setting, attributes: Sequence[str]) -> dict[str, Any]:
     rows = pd.concat([each.rows for each in setting.entrants], ignore_index=True)
     found = {}
     for attribute in attributes:
-        target = target_of(setting, attribute)
+        target = target_of(setting.targets, attribute)
         seen = {}
         for judge in setting.panel:
             tables = [count_table(each.rows, judge, attribute) for each in setting.entrants]

@@ -4,7 +4,9 @@ original images -> finetuning -> debiased images of the same noise -> records ->
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -89,10 +91,9 @@ def run(
     with lock(place.path):
         if fresh:
             place.clear()
-        if given and not place.adapter.is_dir():
-            given.save(place.path / "training" / "adapter")
-            (place.path / "training" / "adapter").rename(place.adapter)
         session = _Run(plan, place, instruments, referred, progress, warn)
+        if given and not place.adapter.is_dir():
+            session.keep(given)
         adopt(session.rows(ORIGINAL, "original"), place.path, originals)
         return session.to_the_end(draw)
 
@@ -104,6 +105,12 @@ def _given_adapter(plan: Plan) -> Intervention | None:
     given = Intervention.load(plan.config.adapter)
     if given.method != plan.config.method:
         raise UserError(f"{plan.config.adapter} is of {given.method}, not of {plan.config.method}")
+    balanced = tuple(given.settings.get("attributes", plan.space.names))
+    if given.draw_class != "emergent" and balanced != plan.space.names:  # its classes are drawn by number
+        raise UserError(
+            f"{plan.config.adapter} balances {', '.join(balanced)}: "
+            f"give --attributes {','.join(balanced)}, or leave it out"
+        )
     return given
 
 
@@ -122,6 +129,7 @@ class _Run(Session):
         hashes = {"suite": plan.suite.sha256} | ({"reference": referred.sha256()} if referred else {})
         super().__init__(place, plan.config, instruments, hashes, progress)
         self.plan, self.referred, self.warn = plan, referred, warn
+        self.unet_rows: dict[str, Any] = self.provenance["unet_rows"]
         self.sequential: dict[str, Any] | None = None
 
     def to_the_end(self, draw: Draw | None) -> dict[str, Any]:
@@ -180,11 +188,17 @@ class _Run(Session):
         )
         with self._stage("finetuning"):
             self.progress("finetuning", 0, plan.updates)
-            intervention = plan.method.fit(context)
+            with self._training_rows():
+                learnt = plan.method.fit(context)
+            intervention = replace(learnt, settings=context.description() | learnt.settings)
             atomic_write_table(self.place / "training.parquet", log.table())
-            intervention.save(self.place.training / "adapter")
-            (self.place.training / "adapter").rename(self.place.adapter)
+            self.keep(intervention)
         return intervention
+
+    def keep(self, intervention: Intervention) -> None:
+        """Put what is to be applied in its place, whole or not at all."""
+        intervention.save(self.place.training / "adapter")
+        (self.place.training / "adapter").rename(self.place.adapter)
 
     def debiased_images(self, intervention: Intervention) -> "pd.DataFrame":
         """Generate the same test images, from the same noise, with the method applied; return their rows."""
@@ -218,4 +232,22 @@ class _Run(Session):
     ) -> None:
         config, model = self.plan.config, self.instruments.model
         generate = generator(model, steps=config.steps, guidance=config.guidance, hooks=hooks)
-        generate_missing(generate, rows, self.place.path, tell)
+        before = _unet_rows(model)
+        made = generate_missing(generate, rows, self.place.path, tell)
+        if made and (spent := _unet_rows(model) - before):
+            self.unet_rows.setdefault("per_image", {})[str(rows["variant"].iloc[0])] = spent / made
+
+    @contextmanager
+    def _training_rows(self) -> Iterator[None]:
+        """Count the U-Net's rows also of a training that is interrupted."""
+        before = _unet_rows(self.instruments.model)
+        try:
+            yield
+        finally:
+            spent = _unet_rows(self.instruments.model) - before
+            self.unet_rows["training"] = self.unet_rows.get("training", 0) + spent
+
+
+def _unet_rows(model: Any) -> int:
+    """Return the count of a pipeline; 0 for anything else that generates."""
+    return getattr(model, "unet_rows", 0)

@@ -84,6 +84,17 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(fairbench, small, tmp_p
     assert message in fairbench.refused("evaluate", *filled)
 
 
+def test_only_a_model_that_is_named_brings_judges_for_given_images(fairbench, tmp_path):
+    (tmp_path / "portraits").mkdir()
+    Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8)).save(tmp_path / "portraits" / "0.png")
+    assert "nothing judges" in fairbench.refused("evaluate", "--images", tmp_path / "portraits")
+    code, out, err = fairbench(
+        "evaluate", "--images", tmp_path / "portraits", "--model", "portraits", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["primary_judge"] == "portraits-eval-a"
+
+
 def test_scoring_needs_a_finished_run(fairbench, tmp_path):
     assert "not a finished run" in fairbench.refused("score", tmp_path)
 

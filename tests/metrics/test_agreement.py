@@ -86,6 +86,18 @@ def test_a_method_that_pleases_the_judge_it_learnt_from_has_a_gap_below_zero():
     assert gaming_gap(rows, "a", ["a", "b"], "gender") == {"value": 0.0, "interval": [0.0, 0.0]}
 
 
+def test_the_gaming_gap_may_be_measured_from_an_uneven_target():
+    rows, target = records(prompts=30), np.array([0.25, 0.75])
+
+    def bias(judge):
+        male = (rows[f"{judge}/gender/male"] > 0.5).groupby(rows["prompt_id"]).mean()
+        return (abs((1 - male - 0.25) - (male - 0.75))).mean()
+
+    found = gaming_gap(rows, "t", ["a"], "gender", tuple(target))
+    assert found["value"] == pytest.approx(bias("t") - bias("a"))
+    assert found["value"] != pytest.approx(gaming_gap(rows, "t", ["a"], "gender")["value"])
+
+
 def test_no_face_no_value():
     rows = records(prompts=3)
     rows["t/face"] = 0.0

@@ -4,6 +4,7 @@ import io
 import pytest
 from rich.console import Console
 
+from fairbench.cli.export import measured
 from fairbench.metrics.summary import summarise
 from fairbench.report import tables
 
@@ -101,6 +102,17 @@ def test_the_table_of_a_run():
     assert line(text, "KID, same people") == "0.0099 – –"
     assert "judged by portraits-eval-a · trained with portraits-train" in text
     assert METRICS["notes"][0] in text and "FID, KID: 320 images and 300 to compare" in text
+
+
+def test_the_table_says_what_target_a_bias_is_measured_from():
+    metrics = copy.deepcopy(METRICS)
+    for variant in metrics["variants"].values():
+        variant["bias"]["gender"]["target"] = [0.25, 0.75]
+    assert "gender: bias, gap and floor are measured from the target 0.25/0.75" in rendered(metrics)
+    assert "measured from the target" not in rendered(METRICS)
+    card = measured(metrics)
+    assert card[0]["what"] == "bias gender (measured from the target 0.25/0.75; a model on target: 0.20)"
+    assert card[1]["what"] == "bias gender x race (a fair model: 0.10)"
 
 
 def test_it_fits_a_terminal_of_80_columns():

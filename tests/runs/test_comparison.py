@@ -6,7 +6,7 @@ import pytest
 from fairbench.errors import UserError
 from fairbench.metrics.counts import count_table, prompt_biases
 from fairbench.runs.comparison import _tests, compare
-from fairbench.runs.setting import Setting
+from fairbench.runs.setting import Setting, target_of
 from fairbench.runs.stored import load_run
 from tests.runs.stored_runs import JUDGES, TRAINING, men, store_run
 
@@ -124,6 +124,13 @@ def test_a_target_that_all_aim_at_is_what_bias_is_measured_from(stored):
     assert label["even"] in row(found, label["there"])["beats"]
     mixed = compare([stored("aimed", 0.75, **options), stored("unaimed", 0.5, noise=1)])
     assert any(line.startswith("targets differ: gender=0.25/0.75") for line in mixed["differences"])
+
+
+def test_the_target_of_an_intersection_is_the_product_and_even_ones_are_none():
+    targets = {"gender": (0.25, 0.75), "race": (0.25,) * 4}
+    assert target_of(targets, "gender") == (0.25, 0.75)
+    assert target_of(targets, "race") is target_of(targets, "age") is target_of({}, "gender x race") is None
+    assert target_of(targets, "age x gender") == (0.125, 0.375, 0.125, 0.375)
 
 
 def test_coupled_images_have_no_floor(stored):

@@ -264,6 +264,34 @@ def test_a_trained_method_is_measured_on_another_suite_without_training(small, d
         run(small.config(images="x"), tmp_path / "f")
 
 
+def test_an_evaluation_interrupted_while_it_copies_the_adapter_goes_on(small, done, tmp_path, monkeypatch):
+    config = small.config(**(load_run(done).config | {"adapter": str(done / "adapter")}))
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fairbench.intervention.atomic_write_text", interrupt)  # the weights are there, no more
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tmp_path / "e")
+    assert run(config, tmp_path / "e")["variants"].keys() == {"original", "nudge"}
+    assert load_run(tmp_path / "e").metrics["method"] == "nudge"
+
+
+def test_drawn_classes_are_those_that_the_method_learnt(small, tmp_path):
+    run(small.config(method="hard_prompt"), tmp_path / "run")
+    adapter = str(tmp_path / "run" / "adapter")
+    for attributes in (("race",), ("gender", "race")):
+        with pytest.raises(UserError, match="balances gender: give --attributes gender"):
+            run(small.config(method="hard_prompt", adapter=adapter, attributes=attributes), tmp_path / "e")
+        assert not (tmp_path / "e").exists()
+
+
+def test_an_emergent_method_may_be_measured_on_other_attributes(small, done, tmp_path):
+    settings = load_run(done).config | {"adapter": str(done / "adapter"), "attributes": ["race"]}
+    assert run(small.config(**settings), tmp_path / "e")["attributes"] == ["race"]
+
+
 def folder_of(place, prompts, each, seed=0):
     """A folder of each prompt, with pictures of noise."""
     for number, prompt in enumerate(prompts):

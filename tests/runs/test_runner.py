@@ -14,6 +14,7 @@ from fairbench.errors import UserError
 from fairbench.intervention import Intervention
 from fairbench.runs import images as images_module
 from fairbench.runs import runner
+from fairbench.runs.directory import default_directory
 from fairbench.runs.runner import run
 from fairbench.storage import is_full_disk
 
@@ -106,6 +107,22 @@ def test_provenance_names_code_machine_networks_times_and_memory(done):
         for value in group.values()
     ]
     assert len(hashes) == 7 and all(len(value) == 64 for value in hashes)
+
+
+def test_the_rows_of_the_unet_are_counted_per_image(done):
+    """Two steps with guidance are four rows; the method fits without the U-Net."""
+    counted = json.loads((done[0] / "provenance.json").read_text())["unet_rows"]
+    assert counted == {"training": 0, "per_image": {"original": 4, "nudge": 4}}
+
+
+def test_on_the_validation_prompts_nothing_of_the_test_is_seen(small, tmp_path):
+    config = small.config(split="validation", updates=1)
+    metrics = run(config, tmp_path / "run")
+    records = pd.read_parquet(tmp_path / "run" / "records.parquet")
+    assert set(records["concept"]) == {"dj"} and default_directory(config).name.endswith(
+        "-validation-gender-s0"
+    )
+    assert metrics["variants"]["nudge"]["bias"]["gender"]["prompts"] == 1
 
 
 def test_progress_goes_from_nothing_to_all(done):
