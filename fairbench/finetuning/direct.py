@@ -17,7 +17,7 @@ from fairbench.errors import UserError
 from fairbench.finetuning.adapters import Adapter, adapter
 from fairbench.finetuning.batches import Batches
 from fairbench.finetuning.engine import Pace, Training
-from fairbench.finetuning.gradient import rule_gradient
+from fairbench.finetuning.gradient import kept_steps, rule_gradient
 from fairbench.finetuning.memory import portions
 from fairbench.finetuning.objective import Objective
 from fairbench.finetuning.processes import Processes
@@ -119,6 +119,7 @@ class _Update:
     hooks: Hooks
     processes: Processes
     rows: int
+    graphs: int
 
     def __call__(self, number: int) -> dict[str, Any]:
         """Accumulate the gradient of update ``number`` and return what is to be logged."""
@@ -135,6 +136,7 @@ class _Update:
                 steps=config.steps,
                 guidance=config.guidance,
                 keep=True,
+                learn=kept_steps(rule, len(batch.seeds), self.graphs),
                 until=None if rule.stop is None else rule.stop + 1,
             )
         watch("seconds_sampling")
@@ -189,7 +191,7 @@ def _update(
     faces = context.faces if _looks_at_faces(config, context) else None
     made_with = {"model": content, "device": model.device.type} | sampling
     originals = OriginalPictures(original, context, made_with, faces)
-    rows, pictures = portions(
+    rows, graphs, pictures = portions(
         model,
         config.prompts_per_update * config.images_per_prompt,
         _loss_of(context),
@@ -208,6 +210,7 @@ def _update(
         hooks=tuned.hooks,
         processes=processes,
         rows=rows,
+        graphs=graphs,
     )
 
 

@@ -36,6 +36,16 @@ def rule_gradient(
     return exact_gradient(*sampled, gains, rule.weights, rule.attached, guidance=guidance, chunk=chunk)
 
 
+def kept_steps(rule: GradientRule, images: int, room: int) -> list[int]:
+    """Return the steps that keep their graph while sampling: those that learn, if ``room`` rows hold them.
+
+    A graph that is kept need not be made again. It must not span two steps, nor be of fresh noisings.
+    """
+    if rule.attached.any() or rule.noisings:
+        return []
+    return [int(step) for step in rule.weights.nonzero().flatten()[: room // images]]
+
+
 def adjusted_gradient(
     model: TextToImage,
     trajectory: Trajectory,
@@ -51,8 +61,9 @@ def adjusted_gradient(
     .. math:: \frac{dL}{d\theta} = \sum_i w_i \left(\frac{\partial\epsilon_i}{\partial\theta}\right)^{\!T} g,
               \qquad g = \frac{dL}{dz_0}
 
-    The terms share nothing, so any chunk of (step, image) rows can be taken at a time. The gradient of the
-    prompt embeddings is gathered first and goes through the text encoder once. Arrives in ``.grad``.
+    The terms share nothing, so any chunk of (step, image) rows can be taken at a time; steps whose graph was
+    kept while sampling are not predicted again. The gradient of the prompt embeddings is gathered first and
+    goes through the text encoder once. Arrives in ``.grad``.
 
     Parameters
     ----------
@@ -79,12 +90,17 @@ def adjusted_gradient(
     -----
     Source: arXiv 2311.07604, adjusted direct finetuning; the sum is rearranged here, not changed.
     """
-    latents, leaf = _kept(trajectory), _leaf(conditioning)
+    latents, leaf = _kept(trajectory), conditioning.leaf()
     weights = weights.to(cotangent)
     squares = torch.zeros_like(weights)
+    for step, (prediction, embeddings) in trajectory.graphs.items():
+        prediction.backward(weights[step] * cotangent)
+        squares[step] = _squares(embeddings).sum()
+        _add(leaf, embeddings)
+    again = [step for step in weights.nonzero().flatten().tolist() if step not in trajectory.graphs]
     every = torch.arange(len(cotangent), device=cotangent.device)
-    rows = torch.cartesian_prod(weights.nonzero().flatten(), every)
-    for part in rows.split(chunk or chunk_rows(cotangent)):
+    rows = torch.cartesian_prod(torch.tensor(again, dtype=torch.long, device=every.device), every)
+    for part in rows.split(chunk or chunk_rows(cotangent)) if again else ():
         steps, images = part.T
         embeddings = _rows(leaf, images)
         prediction = model.predict_noise(
@@ -129,7 +145,7 @@ def exact_gradient(
         The steps whose input is not detached; all if None, which is naive direct finetuning. A step that is
         neither attached nor has a weight is left out.
     """
-    latents, leaf = _kept(trajectory), _leaf(conditioning)
+    latents, leaf = _kept(trajectory), conditioning.leaf()
     gains = gains.to(cotangent)
     weights = gains[-1] if weights is None else weights.to(cotangent)
     attached = torch.ones_like(weights, dtype=torch.bool) if attached is None else attached.to(weights.device)
@@ -165,14 +181,6 @@ def _kept(trajectory: Trajectory) -> tuple[torch.Tensor, ...]:
     return trajectory.latents
 
 
-def _leaf(conditioning: Conditioning) -> Conditioning:
-    """Cut the conditioning from its graph, ready to gather gradients."""
-    return Conditioning(
-        conditioning.conditional.detach().clone().requires_grad_(),
-        conditioning.unconditional.detach().clone().requires_grad_(),
-    )
-
-
 def _rows(leaf: Conditioning, images: torch.Tensor) -> Conditioning:
     """Return the embeddings of some rows, whose own gradient can be looked at afterwards."""
     rows = Conditioning(leaf.conditional[images], leaf.unconditional[images])
@@ -184,6 +192,13 @@ def _squares(rows: Conditioning) -> torch.Tensor:
     gradient = rows.conditional.grad
     assert gradient is not None  # noqa: S101 the conditional branch is always used
     return gradient.float().pow(2).sum((1, 2))
+
+
+def _add(leaf: Conditioning, other: Conditioning) -> None:
+    """Add the gradients of one leaf to those of another."""
+    for ours, theirs in ((leaf.conditional, other.conditional), (leaf.unconditional, other.unconditional)):
+        if theirs.grad is not None:
+            ours.grad = theirs.grad if ours.grad is None else ours.grad + theirs.grad
 
 
 def _into_text_encoder(conditioning: Conditioning, leaf: Conditioning) -> None:

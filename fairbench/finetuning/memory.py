@@ -12,6 +12,10 @@ from fairbench.models.text_to_image import TextToImage
 
 SHARE = 0.8
 """Of the free memory that may be used: the allocator needs room, and others may come."""
+GRAPH_PIXELS = 12288
+"""Latent pixels that keep their graph while sampling on a CPU: 192 rows of 8 x 8, 3 of 64 x 64."""
+GRAPH_SHARE = 8
+"""One in so many of the rows that fit on a GPU keep their graph while sampling: the loss needs room too."""
 PICTURE_PIXELS = 2**20
 """Pixels decoded at once on a CPU: 256 pictures of 64 x 64, or 4 of 512 x 512."""
 
@@ -22,8 +26,8 @@ def portions(
     learn: Callable[[torch.Tensor], torch.Tensor],
     rows: int | str,
     pictures: int | str,
-) -> tuple[int, int]:
-    """Return how many (image, step) rows and how many pictures go into one pass with gradient.
+) -> tuple[int, int, int]:
+    """Return how many rows have a gradient in one pass, how many keep their graph, and pictures at once.
 
     Parameters
     ----------
@@ -36,6 +40,7 @@ def portions(
         Numbers are taken as they are, ``"auto"`` is found out.
     """
     latents = model.noise([0])
+    area = latents.shape[-2] * latents.shape[-1]
     on_gpu = latents.device.type == "cuda"
 
     def unet_rows(count: int) -> None:
@@ -50,12 +55,14 @@ def portions(
     def decoded(count: int) -> None:
         learn(latents.repeat(count, 1, 1, 1).requires_grad_()).backward()
 
+    graphs = rows
     if rows == "auto":
         rows = _measured(unet_rows) if on_gpu else chunk_rows(latents)
+        graphs = rows // GRAPH_SHARE if on_gpu else GRAPH_PIXELS // area
     if pictures == "auto":
-        pixels = latents.shape[-2] * latents.shape[-1] * 64  # the decoder makes 8 x 8 of every latent pixel
+        pixels = area * 64  # the decoder makes 8 x 8 of every latent pixel
         pictures = _measured(decoded) if on_gpu else max(1, PICTURE_PIXELS // pixels)
-    return int(rows), min(length, int(pictures))
+    return int(rows), int(graphs), min(length, int(pictures))
 
 
 def largest(use: Callable[[int], int], free: int) -> int:

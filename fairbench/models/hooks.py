@@ -27,6 +27,13 @@ class Conditioning:
     later: tuple[float, Tensor] | None = None
     """A share of the steps, and what takes the place of ``conditional`` when they are done."""
 
+    def leaf(self) -> Conditioning:
+        """Return the embeddings, without branches, cut from their graph and ready to gather gradients."""
+        return Conditioning(
+            self.conditional.detach().clone().requires_grad_(),
+            self.unconditional.detach().clone().requires_grad_(),
+        )
+
     def at(self, index: int, total: int) -> Conditioning:
         """Return what holds in step ``index`` of ``total``."""
         if self.later is None or index < round(self.later[0] * total):

@@ -6,9 +6,9 @@ From top to bottom: prompts -> conditioning -> noise -> latents step by step -> 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -50,6 +50,8 @@ class Trajectory:
         The guided noise prediction of the last step.
     latents
         The :math:`z_i` that entered step i, before that scaling; None unless they were kept.
+    graphs
+        Step -> its noise prediction with a graph, and the leaf embeddings that the graph begins with.
     """
 
     final: Tensor
@@ -57,6 +59,7 @@ class Trajectory:
     scales: Tensor
     prediction: Tensor
     latents: tuple[Tensor, ...] | None = None
+    graphs: dict[int, tuple[Tensor, Conditioning]] = field(default_factory=dict)
 
 
 class TextToImage:
@@ -139,6 +142,7 @@ class TextToImage:
         guidance: float,
         hooks: Hooks = NO_HOOKS,
         keep: bool = False,
+        learn: Collection[int] = (),
         until: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Trajectory:
@@ -157,6 +161,9 @@ class TextToImage:
             ``modules`` and ``combine`` are used here.
         keep
             Keep the latents that enter every step.
+        learn
+            Steps whose noise prediction keeps its graph, where gradients are off otherwise. It begins with
+            the embeddings: the latents are detached.
         until
             Stop after this many steps; ``final`` is then what the sampler had reached.
         progress
@@ -166,7 +173,7 @@ class TextToImage:
         sources = generators(seeds)
         latents = self._draw(sources) * scheduler.init_noise_sigma
         extra = {"generator": sources} if "generator" in inspect.signature(scheduler.step).parameters else {}
-        timesteps, kept, scales = scheduler.timesteps[:until], [], []
+        timesteps, kept, scales, graphs = scheduler.timesteps[:until], [], [], {}
         for index, timestep in enumerate(timesteps):
             # the scaling is linear, so one number tells it, and a later visitor of this step can repeat it
             scale = float(scheduler.scale_model_input(torch.ones(()), timestep))
@@ -175,11 +182,21 @@ class TextToImage:
                 kept.append(latents)
             scales.append(scale)
             now = conditioning.at(step.index, step.total)
-            noise = self.predict_noise(latents, timestep, now, guidance, hooks, scale=scale, step=step)
+            if index in learn:
+                now = now.leaf()
+                with torch.enable_grad():
+                    noise = self.predict_noise(
+                        latents, timestep, now, guidance, hooks, scale=scale, step=step
+                    )
+                graphs[index] = noise, now
+                noise = noise.detach()
+            else:
+                noise = self.predict_noise(latents, timestep, now, guidance, hooks, scale=scale, step=step)
             latents = scheduler.step(noise, timestep, latents, **extra, return_dict=False)[0]
             if progress:
                 progress(index + 1, len(timesteps))
-        return Trajectory(latents, timesteps, torch.tensor(scales), noise, tuple(kept) if keep else None)
+        latents_kept = tuple(kept) if keep else None
+        return Trajectory(latents, timesteps, torch.tensor(scales), noise, latents_kept, graphs)
 
     def predict_noise(
         self,

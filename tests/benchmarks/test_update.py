@@ -14,6 +14,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from fairbench.features import load_features
+from fairbench.finetuning import memory
 from fairbench.finetuning.adapters import adapter
 from fairbench.finetuning.batches import Batch, Batches
 from fairbench.finetuning.engine import STATE
@@ -127,14 +128,18 @@ def counted(unet):
             handle.remove()
 
 
-def test_rows_per_update(tmp_path):
+def test_rows_per_update(tmp_path, monkeypatch):
     """The counts of docs/performance.md: one evaluation is two rows, with the prompt and without."""
     context = make_context(tmp_path, tiny_model(), updates=1)
     unet, count, steps, few = context.model.pipeline.unet, 2 * PROMPTS * IMAGES, 6, 2
     with counted(unet) as rows:
         our_update(context, steps, None)
-    assert rows == {"forward": 3 * count * steps, "backward": count * steps}
+    assert rows == {"forward": 2 * count * steps, "backward": count * steps}
     with counted(unet) as rows:  # the original pictures are known by now
+        our_update(context, steps, few)
+    assert rows == {"forward": count * steps, "backward": count * few}
+    monkeypatch.setattr(memory, "GRAPH_PIXELS", 0)  # no graph is kept: what learns is predicted again
+    with counted(unet) as rows:
         our_update(context, steps, few)
     assert rows == {"forward": count * (steps + few), "backward": count * few}
     with counted(unet) as rows:

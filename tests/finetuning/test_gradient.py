@@ -27,11 +27,13 @@ def loss_of(latents):
     return (latents.sin() * torch.randn(latents.shape)).sum()
 
 
-def kept_rollout(model):
-    """Return a no-grad rollout with its latents, the conditioning with its graph, and g."""
+def kept_rollout(model, learn=()):
+    """Return a no-grad rollout with its latents and some graphs, the conditioning with its graph, and g."""
     conditioning = model.encode(TEXTS)
     with torch.no_grad():
-        trajectory = model.rollout(conditioning, SEEDS, steps=STEPS, guidance=GUIDANCE, keep=True)
+        trajectory = model.rollout(
+            conditioning, SEEDS, steps=STEPS, guidance=GUIDANCE, keep=True, learn=learn
+        )
     final = trajectory.final.clone().requires_grad_()
     return trajectory, conditioning, torch.autograd.grad(loss_of(final), final)[0]
 
@@ -65,12 +67,13 @@ def relative_error(found, expected):
     return ((found - expected).norm() / expected.norm()).item()
 
 
+@pytest.mark.parametrize("learn", [(), (0, 4), range(STEPS)])
 @pytest.mark.parametrize("chunk", [1, 4, None])
 @pytest.mark.parametrize("mode", ["raw", "standardised", "official"])
-def test_chunks_add_up_to_the_hook_and_detach_gradient(model, mode, chunk):
+def test_chunks_and_kept_graphs_add_up_to_the_hook_and_detach_gradient(model, mode, chunk, learn):
     timesteps, gains = direct_path_gains(model.pipeline.scheduler, STEPS)
     weights = step_weights(timesteps, gains, mode, model.pipeline.scheduler)
-    adjusted_gradient(model, *kept_rollout(model), weights, guidance=GUIDANCE, chunk=chunk)
+    adjusted_gradient(model, *kept_rollout(model, learn), weights, guidance=GUIDANCE, chunk=chunk)
     assert relative_error(gathered(model), one_graph(model, weights / gains)) < 1e-4
 
 
@@ -130,6 +133,15 @@ def test_all_steps_are_the_whole_sum():
     assert torch.equal(subsample(weights, 20, torch.Generator().manual_seed(0)), weights)
 
 
+def test_kept_graphs_leave_the_sampling_and_what_each_step_adds_as_they_are(model):
+    _, gains = direct_path_gains(model.pipeline.scheduler, STEPS)
+    plain, kept = kept_rollout(model), kept_rollout(model, learn=(0, 2, 5))
+    assert torch.equal(plain[0].final, kept[0].final)
+    assert not kept[0].final.requires_grad and not any(latent.requires_grad for latent in kept[0].latents)
+    norms = [adjusted_gradient(model, *rollout, gains, guidance=GUIDANCE) for rollout in (plain, kept)]
+    torch.testing.assert_close(*norms)
+
+
 def test_without_guidance_only_the_conditional_branch_is_used(model):
     trajectory, conditioning, cotangent = kept_rollout(model)
     _, gains = direct_path_gains(model.pipeline.scheduler, STEPS)
@@ -137,10 +149,11 @@ def test_without_guidance_only_the_conditional_branch_is_used(model):
     assert torch.isfinite(gathered(model)).all()
 
 
-def test_a_trained_unet_receives_its_gradient_too(model):
+@pytest.mark.parametrize("learn", [(), (1, 2)])
+def test_a_trained_unet_receives_its_gradient_too(model, learn):
     model.pipeline.unet.requires_grad_(True)
     _, gains = direct_path_gains(model.pipeline.scheduler, STEPS)
-    adjusted_gradient(model, *kept_rollout(model), gains, guidance=GUIDANCE, chunk=5)
+    adjusted_gradient(model, *kept_rollout(model, learn), gains, guidance=GUIDANCE, chunk=5)
     found = torch.cat([p.grad.flatten() for p in model.pipeline.unet.parameters()])
     model.pipeline.unet.zero_grad()
     one_graph(model)

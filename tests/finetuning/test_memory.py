@@ -17,7 +17,7 @@ def test_the_largest_count_fits_and_one_more_does_not(fixed, each, free):
 def test_on_a_cpu_numbers_are_taken_and_the_rest_is_a_matter_of_cache():
     model = tiny_model()
     never = lambda latents: 1 / 0  # noqa: E731
-    assert portions(model, 24, never, 7, 5) == (7, 5)
-    assert portions(model, 24, never, "auto", "auto") == (96, 24)
-    assert portions(model, 10**6, never, "auto", "auto") == (96, 256)
+    assert portions(model, 24, never, 7, 5) == (7, 7, 5)
+    assert portions(model, 24, never, "auto", "auto") == (48, 192, 24)
+    assert portions(model, 10**6, never, "auto", "auto") == (48, 192, 256)
     assert torch.equal(model.noise([0]), model.noise([0]))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairbench.errors import UserError
-from fairbench.finetuning.gradient import rule_gradient
+from fairbench.finetuning.gradient import kept_steps, rule_gradient
 from fairbench.finetuning.rules import GradientRule, Sampler, views
 from fairbench.methods.alignprop import AlignProp
 from fairbench.methods.draft_k import DraftK
@@ -34,13 +34,19 @@ def model(request):
     return model
 
 
-def ours(model, rule, sampler):
-    """Do what an update does, with a loss of our own."""
+def ours(model, rule, sampler, room=0):
+    """Do what an update does, with a loss of our own, and room for the graphs of so many rows."""
     with torch.no_grad():
         conditioning = model.encode(TEXTS)
         until = None if rule.stop is None else rule.stop + 1
         trajectory = model.rollout(
-            conditioning, SEEDS, steps=STEPS, guidance=GUIDANCE, keep=True, until=until
+            conditioning,
+            SEEDS,
+            steps=STEPS,
+            guidance=GUIDANCE,
+            keep=True,
+            learn=kept_steps(rule, len(SEEDS), room),
+            until=until,
         )
     for seen, latents in views(rule, sampler, model, trajectory, conditioning, SEEDS, GUIDANCE):
         leaf = latents.clone().requires_grad_()
@@ -61,6 +67,7 @@ def expected(model, **steps):
     return gathered(model)
 
 
+@pytest.mark.parametrize("room", [0, 100])
 @pytest.mark.parametrize(
     ("method", "settings", "first"),
     [
@@ -71,27 +78,31 @@ def expected(model, **steps):
         (AlignProp, {"truncation": "uniform"}, None),
     ],
 )
-def test_truncated_rules_are_backpropagation_from_some_step_on(model, method, settings, first):
+def test_truncated_rules_are_backpropagation_from_some_step_on(model, method, settings, first, room):
     sampler = Sampler.of(model.pipeline.scheduler, STEPS)
     rule = rule_of(method, sampler, **settings)
     if first is None:  # drawn once, for the whole update
         first = int(rule.weights.nonzero().min())
     learns = set(range(first, STEPS))
     truth = expected(model, learns=learns, attached=learns - {first})
-    assert relative_error(ours(model, rule, sampler), truth) < 2e-4
+    assert relative_error(ours(model, rule, sampler, room), truth) < 2e-4
 
 
+@pytest.mark.parametrize("room", [0, 4, 100])
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("method", "settings"), [(ReFL, {"late": 0.5}), (DRTune, {"trained": 2})])
-def test_early_stopped_rules_are_backpropagation_from_the_predicted_image(model, method, settings, seed):
+def test_early_stopped_rules_are_backpropagation_from_the_predicted_image(
+    model, method, settings, seed, room
+):
     sampler = Sampler.of(model.pipeline.scheduler, STEPS)
     rule = rule_of(method, sampler, seed, **settings)
     learns = set(rule.weights.nonzero().flatten().tolist())
     truth = expected(model, learns=learns, attached=set(), stop=rule.stop)
-    assert relative_error(ours(model, rule, sampler), truth) < 2e-4
+    assert relative_error(ours(model, rule, sampler, room), truth) < 2e-4
 
 
-def test_the_low_variance_variant_is_the_mean_over_fresh_noisings(model):
+@pytest.mark.parametrize("room", [0, 100])
+def test_the_low_variance_variant_is_the_mean_over_fresh_noisings(model, room):
     sampler = Sampler.of(model.pipeline.scheduler, STEPS)
     rule = rule_of(DraftK, sampler, noisings=2)
     with torch.no_grad():
@@ -111,7 +122,7 @@ def test_the_low_variance_variant_is_the_mean_over_fresh_noisings(model):
         total = total + loss_of((noised - (1 - level).sqrt() * predicted) / level.sqrt()) / 2
     total.backward()
     truth = gathered(model)
-    assert relative_error(ours(model, rule, sampler), truth) < 2e-4
+    assert relative_error(ours(model, rule, sampler, room), truth) < 2e-4
 
 
 @pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler", "DDPMScheduler"])
