@@ -77,6 +77,11 @@ class Settings(BaseModel):
             raise ValueError("tune=prefix trains soft tokens, which have no rank: leave out one of the two")
         return self
 
+    def looks_at_faces(self, attributes: Sequence[str]) -> bool:
+        """Tell whether the loss needs to know where a face is, or whose."""
+        factors = per_attribute("region_factor", self.region_factor, attributes)
+        return self.face_weight > 0 or min(factors.values()) < 1
+
 
 class AdjustedSettings(Settings):
     """Those of the adjusted gradient, whatever part it trains."""
