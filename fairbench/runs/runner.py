@@ -6,14 +6,16 @@ original images -> finetuning -> debiased images of the same noise -> records ->
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fairbench import draws
 from fairbench.config import RunConfig
 from fairbench.errors import UserError
-from fairbench.intervention import FitContext, Intervention
+from fairbench.finetuning.processes import Processes
+from fairbench.intervention import Intervention
 from fairbench.runs.adaptive import Adaptive
 from fairbench.runs.directory import RunDirectory, default_directory
+from fairbench.runs.fitting import fit_context, help_to_fit
 from fairbench.runs.images import adopt, generate_missing, generator
 from fairbench.runs.instruments import Instruments, load_instruments
 from fairbench.runs.measurement import describe
@@ -22,7 +24,6 @@ from fairbench.runs.records import planned, record_reference
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.session import Draw, Progress, Session
 from fairbench.runs.stored import load_run
-from fairbench.runs.training_faces import training_faces
 from fairbench.runs.training_log import TrainingLog
 from fairbench.runs.watch import Watch
 from fairbench.storage import atomic_write_table, lock
@@ -30,8 +31,6 @@ from fairbench.storage import atomic_write_table, lock
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
-
-    from fairbench.judges import Judge
 
 
 def run(
@@ -48,7 +47,8 @@ def run(
     """Debias a model and measure it before and after; return the metrics.
 
     Everything is checked before anything is written. The same call again goes on where an interrupted one
-    stopped, and returns at once when the run is done.
+    stopped, and returns at once when the run is done. Of several processes (``accelerate launch``) the first
+    does all this, and the others take part in the finetuning.
 
     Parameters
     ----------
@@ -77,12 +77,19 @@ def run(
     if config.images:
         raise UserError(f"{config.images} holds the images already: use fairbench evaluate --images")
     plan = make_plan(config)
-    given = _given_adapter(plan)
     place = RunDirectory(out or default_directory(config))
+    processes = Processes()
+    if not processes.first:
+        help_to_fit(plan, load_instruments(plan, model), place.training, processes)
+        return load_run(place.path).metrics
+    given = _given_adapter(plan)
     place.check(config, fresh=fresh)
     if place.finished and not fresh:
+        processes.call(False)
         return load_run(place.path).metrics
     instruments = load_instruments(plan, model)
+    if given:
+        _check_fits(given, plan, instruments.model)
     with lock(place.path):
         if fresh:
             place.clear()
@@ -91,7 +98,9 @@ def run(
             (place.path / "training" / "adapter").rename(place.adapter)
         session = _Run(plan, place, instruments, progress, warn)
         adopt(session.rows(ORIGINAL, "original"), place.path, originals)
-        return session.to_the_end(draw)
+        metrics = session.to_the_end(draw)
+    processes.call(False)
+    return metrics
 
 
 def _given_adapter(plan: Plan) -> Intervention | None:
@@ -102,6 +111,12 @@ def _given_adapter(plan: Plan) -> Intervention | None:
     if given.method != plan.config.method:
         raise UserError(f"{plan.config.adapter} is of {given.method}, not of {plan.config.method}")
     return given
+
+
+def _check_fits(given: Intervention, plan: Plan, model: Any) -> None:
+    """Raise what the method raises where ``given`` does not fit the model, before anything is written."""
+    with plan.method.apply(given, model, draws.Draw.make(plan.space, plan.target)):
+        pass
 
 
 class _Run(Session):
@@ -150,7 +165,7 @@ class _Run(Session):
         """Fit the method, or load what it produced before; the adapter is there only when complete."""
         if self.place.adapter.is_dir():
             return Intervention.load(self.place.adapter)
-        plan, instruments = self.plan, self.instruments
+        plan = self.plan
         log = TrainingLog(self.place.training / "log.jsonl")
         watch = Watch(log, plan.config.stop_on, self.warn)
 
@@ -158,21 +173,9 @@ class _Run(Session):
             self.progress("finetuning", int(row["update"]), plan.updates)
             return watch(row)
 
-        context = FitContext(
-            model=instruments.model,
-            prompts=list(plan.training),
-            space=plan.space,
-            target=plan.target,
-            judge=cast("Judge", instruments.training_judge),
-            features=list(instruments.training_features),
-            updates=plan.updates,
-            seed=plan.config.seed,
-            directory=self.place.training,
-            suite=plan.suite.name,
-            suite_version=plan.suite.version,
-            log=tell,
-            faces=training_faces(plan.config.model, instruments.training_features, plan.training),
-        )
+        context = fit_context(plan, self.instruments, self.place.training, tell)
+        if getattr(plan.method, "several_processes", False):
+            Processes().call(True)
         with self._stage("finetuning"):
             self.progress("finetuning", 0, plan.updates)
             intervention = plan.method.fit(context)

@@ -6,6 +6,7 @@ import os
 import shutil
 
 import pytest
+import torch
 import yaml
 
 from fairbench.cli.main import main
@@ -211,3 +212,21 @@ def test_ctrl_c_leaves_with_130_and_the_same_command_goes_on(fairbench, small_ru
 def test_more_timesteps_per_update_than_there_are_steps(fairbench, small_run):
     settings = small_run(method="biased_dft", method_options={"timesteps_per_update": 500})
     assert "timesteps_per_update is 500" in fairbench.refused(*settings)
+
+
+def test_an_adapter_that_does_not_fit_the_model(fairbench, small_run, small, tmp_path):
+    """Found before the images of the original model are made."""
+    from fairbench.intervention import Intervention
+
+    for made in (
+        Intervention("biased_dft", "emergent", embeddings={"<five>": torch.zeros(5, 7)}),
+        Intervention(
+            "biased_dft",
+            "emergent",
+            tensors={f"unet.nowhere.lora_{side}.weight": torch.zeros(2, 2) for side in "AB"},
+        ),
+    ):
+        made.save(tmp_path / "adapter")
+        err = fairbench.refused(*small_run(method="biased_dft", adapter=str(tmp_path / "adapter")))
+        assert "fit" in err
+        shutil.rmtree(tmp_path / "adapter")
