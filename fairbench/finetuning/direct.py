@@ -74,7 +74,8 @@ class DirectFinetuning:
         if config.lr_schedule != "constant":
             settings["updates"] = context.updates
         content = content_sha256(context.model)  # before anything is put into it
-        with adapter(context.model, config.tune, config.rank, context.seed) as tuned:
+        begin = [prompt.text for prompt in context.prompts] if config.soft_tokens == "shared" else []
+        with adapter(context.model, config.tune, config.rank, context.seed, begin) as tuned:
             update = Update.of(context, config, method.rule, tuned, processes, content)
             pace = Pace(
                 config.learning_rate,

@@ -33,6 +33,8 @@ class Settings(BaseModel):
     """What learns: LoRA on these parts, or five soft tokens in front of the prompt."""
     rank: PositiveInt | None = None
     """Of the LoRA; 32 if None."""
+    soft_tokens: Literal["shared", "random"] = "shared"
+    """What a prefix begins as: the words that the training prompts share, or random ones as in the paper."""
     learning_rate: Positive = 2e-3
     optimizer: Literal["adamw", "adamw8bit", "adafactor", "sgd"] = "adamw"
     lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
