@@ -14,9 +14,10 @@ import torch
 from fairbench.errors import UserError
 from fairbench.finetuning.adapters import adapter
 from fairbench.finetuning.engine import Pace, Training
+from fairbench.finetuning.optimisers import make_optimiser
 from fairbench.finetuning.processes import Processes
 from fairbench.finetuning.rules import GradientRule, Sampler
-from fairbench.finetuning.settings import COST_ONLY, RANK, Settings, per_attribute
+from fairbench.finetuning.settings import COST_ONLY, Settings, per_attribute
 from fairbench.finetuning.update import Update
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.content import content_sha256
@@ -52,7 +53,8 @@ class DirectFinetuning:
         defaults = {
             "steps": max(1, round(model.defaults.steps * 2 / 3)),
             "guidance": model.defaults.guidance,
-            "rank": None if self.config.tune == "prefix" else RANK,
+            "rank": None if self.config.tune == "prefix" else model.defaults.rank,
+            "learning_rate": model.defaults.learning_rate,
             "mode": model.defaults.step_weights,
         }
         given = self.config.model_dump()
@@ -65,11 +67,28 @@ class DirectFinetuning:
         sampler = Sampler.of(model.pipeline.scheduler, method.config.steps)
         method.rule(sampler, torch.Generator().manual_seed(0))
 
+    def check_fit(self, context: FitContext) -> None:
+        """Raise a ``UserError`` where these settings ask for what ``context`` has not got."""
+        config, attributes, processes = self.config, context.space.names, Processes().count
+        make_optimiser(config.optimizer, [torch.nn.Parameter(torch.zeros(1))], 1.0)  # one may be missing
+        per_attribute("change_factor", config.change_factor, attributes)
+        if config.looks_at_faces(attributes) and context.faces is None:
+            raise UserError(
+                f"face_weight and region_factor need a face network, and {context.model.name} brings none: "
+                "leave them at 0 and 1"
+            )
+        prompts = min(config.prompts_per_update, len(context.prompts))
+        if processes > prompts:
+            raise UserError(
+                f"{processes} processes share {prompts} prompts per update: start at most as many, "
+                "or raise prompts_per_update"
+            )
+
     def fit(self, context: FitContext) -> Intervention:
         """Train; an interrupted training of the same settings goes on."""
         method, processes = self.on(context.model), Processes()
         config = method.config
-        _check_context(config, context, processes)
+        method.check_fit(context)
         settings = config.model_dump(mode="json", exclude=COST_ONLY) | context.description()
         if config.lr_schedule != "constant":
             settings["updates"] = context.updates
@@ -100,19 +119,3 @@ class DirectFinetuning:
             stack.enter_context(soft_tokens(model, intervention.embeddings))
             rewrite = in_front("".join(intervention.embeddings)) if intervention.embeddings else None
             yield Hooks(rewrite=rewrite)
-
-
-def _check_context(config: Settings, context: FitContext, processes: Processes) -> None:
-    """Raise a ``UserError`` where the settings ask for what this run has not got."""
-    per_attribute("change_factor", config.change_factor, context.space.names)
-    if config.looks_at_faces(context.space.names) and context.faces is None:
-        raise UserError(
-            f"face_weight and region_factor need a face network, and {context.model.name} brings none: "
-            "leave them at 0 and 1"
-        )
-    prompts = min(config.prompts_per_update, len(context.prompts))
-    if processes.count > prompts:
-        raise UserError(
-            f"{processes.count} processes share {prompts} prompts per update: start at most as many, "
-            "or raise prompts_per_update"
-        )

@@ -88,8 +88,7 @@ def run(
         processes.call(False)
         return load_run(place.path).metrics
     instruments = load_instruments(plan, model)
-    if given:
-        _check_fits(given, plan, instruments.model)
+    _check(plan, given, instruments, place)
     with lock(place.path):
         if fresh:
             place.clear()
@@ -113,10 +112,13 @@ def _given_adapter(plan: Plan) -> Intervention | None:
     return given
 
 
-def _check_fits(given: Intervention, plan: Plan, model: Any) -> None:
-    """Raise what the method raises where ``given`` does not fit the model, before anything is written."""
-    with plan.method.apply(given, model, draws.Draw.make(plan.space, plan.target)):
-        pass
+def _check(plan: Plan, given: Intervention | None, instruments: Instruments, place: RunDirectory) -> None:
+    """Raise a ``UserError`` where the method cannot be fitted here, or ``given`` not be applied."""
+    if given:
+        with plan.method.apply(given, instruments.model, draws.Draw.make(plan.space, plan.target)):
+            pass
+    elif hasattr(plan.method, "check_fit"):
+        plan.method.check_fit(fit_context(plan, instruments, place.training, lambda row: None))
 
 
 class _Run(Session):

@@ -97,6 +97,18 @@ def test_bad_settings_are_refused(option, value):
         BiasedDFT.Config(**{option: value})
 
 
+def test_the_model_says_how_fast_and_how_much_it_learns_unless_the_user_does(tmp_path):
+    model = tiny_model()  # which says nothing: the settings of the paper
+    assert BiasedDFT(BiasedDFT.Config()).on(model).config.model_dump().items() >= {
+        ("rank", 50), ("learning_rate", 5e-5)
+    }  # fmt: skip
+    model.defaults = model.defaults.model_copy(update={"rank": 3, "learning_rate": 0.5})
+    own = BiasedDFT(BiasedDFT.Config()).on(model).config
+    chosen = BiasedDFT(BiasedDFT.Config(rank=7, learning_rate=0.1)).on(model).config
+    assert [(each.rank, each.learning_rate) for each in (own, chosen)] == [(3, 0.5), (7, 0.1)]
+    assert BiasedDFT(BiasedDFT.Config(tune="prefix")).on(model).config.rank is None
+
+
 def test_the_model_says_how_steps_are_weighted_unless_the_user_does(tmp_path):
     model = tiny_model()
     model.defaults = model.defaults.model_copy(update={"step_weights": "raw"})
