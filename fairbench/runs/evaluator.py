@@ -12,7 +12,7 @@ from fairbench.config import RunConfig, make_config
 from fairbench.errors import UserError
 from fairbench.runs.directory import RunDirectory, default_directory
 from fairbench.runs.given import Given, find_images, of_run
-from fairbench.runs.instruments import Instruments, load_observers
+from fairbench.runs.instruments import Instruments, load_observers, refuse_twins
 from fairbench.runs.measurement import Measurement, spelled, used
 from fairbench.runs.reading import check_images
 from fairbench.runs.records import record_reference
@@ -171,6 +171,7 @@ def _describe(
     for judge in judges:
         if judge.sha256 in trained and not judge.trained:
             raise UserError(f"judge {judge.name} trained the method, so it cannot evaluate it: name another")
+    refuse_twins([judge.name for judge in judges])
     if all(judge.trained for judge in judges):
         raise UserError(
             f"nothing judges {config.images}: name a judge with --judge, or give labels in a table"

@@ -89,6 +89,7 @@ def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
     if training_judge:
         check_covers(training_judge, plan.space)
         refuse_training_judge(judges, training_judge)
+        refuse_twins([judge.name for judge in (*judges, training_judge)])
     _check_prompts(plan, None if given else model, features)
     return Instruments(
         model=model,
@@ -127,7 +128,7 @@ def _observers(
         check_covers(judge, space)
     features = tuple(load_features(name).to(device) for name in named["features"])
     for networks in (judges, features):
-        _refuse_twins([network.name for network in networks])
+        refuse_twins([network.name for network in networks])
     return judges, features
 
 
@@ -177,10 +178,11 @@ def _check_method(plan: Plan, model: Any) -> None:
         raise Unsupported(str(error)) from error
 
 
-def _refuse_twins(names: Sequence[str]) -> None:
+def refuse_twins(names: Sequence[str]) -> None:
+    """Raise a ``UserError`` where one name, by which records tell networks apart, stands for two of them."""
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
-        raise UserError(f"two evaluation networks are called {', '.join(twins)}: name each one once")
+        raise UserError(f"two networks are called {', '.join(twins)}: rename one, or name each one once")
 
 
 def _check_prompts(plan: Plan, model: Any, features: Sequence[ImageFeatures]) -> None:

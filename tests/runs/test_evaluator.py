@@ -15,6 +15,7 @@ from fairbench.networks import WEIGHTS
 from fairbench.runs.evaluator import evaluate_images
 from fairbench.runs.runner import run
 from fairbench.runs.stored import load_run
+from tests.runs.small import renamed
 
 COUNTS = ("counts", "images", "usable", "bias")
 
@@ -76,6 +77,18 @@ def test_the_judge_that_trained_a_method_may_not_evaluate_its_run(small, done, t
     with pytest.raises(UserError, match="trained the method"):
         evaluate_images(small.config(**settings), tmp_path / "again")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_judge_may_not_be_called_like_what_has_judged_the_images_already(small, done, tmp_path):
+    picture(tmp_path / "0.png")
+    table = pd.DataFrame({"path": ["0.png"], "prompt": ["a"], "gender": ["male"]})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    trained = small.config(**(load_run(done).config | {"images": str(done)}))
+    for name, config in (("judge-train", trained), ("known", config_of(small, tmp_path / "t.csv"))):
+        namesake = renamed(small.root / "judge-a", tmp_path / name, name)
+        with pytest.raises(UserError, match=f"two networks are called {name}"):
+            evaluate_images(config.model_copy(update={"judges": (namesake,)}), tmp_path / "e")
+        assert not (tmp_path / "e").exists()
 
 
 def test_a_callable_is_measured_like_the_model_it_wraps(small, tmp_path):

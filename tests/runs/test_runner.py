@@ -16,6 +16,7 @@ from fairbench.runs import images as images_module
 from fairbench.runs import runner
 from fairbench.runs.runner import run
 from fairbench.storage import is_full_disk
+from tests.runs.small import renamed
 
 
 def pictures(directory):
@@ -245,6 +246,13 @@ def test_the_training_judge_may_not_evaluate_under_any_name(small, tmp_path):
     with pytest.raises(UserError, match="name each one once"):
         run(twice, tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_training_and_an_evaluation_judge_may_not_share_a_name(small, tmp_path):
+    namesake = renamed(small.root / "judge-a", tmp_path / "judge", "judge-train")
+    with pytest.raises(UserError, match="two networks are called judge-train"):
+        run(small.config(judges=[namesake]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_renderer_is_measured_like_any_model_with_its_own_references(small, tmp_path):
