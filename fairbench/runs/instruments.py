@@ -186,7 +186,10 @@ def refuse_twins(names: Sequence[str]) -> None:
 
 
 def _check_prompts(plan: Plan, model: Any, features: Sequence[ImageFeatures]) -> None:
-    """Try every prompt, and the number of steps, before anything is written."""
+    """Try every prompt, and the number of steps, before anything is written.
+
+    A plugin may have a ``check(prompts)``, which raises a ``UserError``; any other generates one image.
+    """
     import torch
 
     test = [prompt.text for prompt in plan.test]
@@ -194,8 +197,10 @@ def _check_prompts(plan: Plan, model: Any, features: Sequence[ImageFeatures]) ->
         if hasattr(model, "pipeline"):
             for prompt in (*plan.test, *plan.training):
                 model.encode([prompt.text])
+        elif hasattr(model, "check"):
+            model.check(test)
         elif model is not None:
-            model.generate(test, [0] * len(test))
+            model.generate(test[:1], [0])
         for network in features:
             if network.tokenizer is not None:
                 network.text(test)
@@ -212,7 +217,7 @@ def _reference(config: RunConfig, suite: PromptSuite | None, prompts: Sequence[P
         return None
     renderer = load_model(REFERENCE)
     try:
-        renderer.generate([prompt.text for prompt in prompts], [0] * len(prompts))
+        renderer.check([prompt.text for prompt in prompts])
     except (
         UserError
     ):  # a suite with words that the embedded world has no role for: no FID, and all else as usual
