@@ -62,6 +62,12 @@ class Entrant:
         return str(self.run.metrics["suite"]), self.run.provenance.get("sha256", {}).get("suite", "")
 
     @property
+    def model(self) -> tuple[str, str]:
+        """Name and sha256 of the model; the latter is empty where it is not known, as of given images."""
+        hashes = self.run.provenance.get("sha256", {}).get("model", {})
+        return str(self.run.metrics["model"]), next(iter(hashes.values()), None) or ""
+
+    @property
     def target(self) -> dict[str, tuple[float, ...]]:
         """Attribute -> the probabilities that the run set out for."""
         return {name: tuple(values) for name, values in self.run.metrics["target"].items()}
@@ -86,7 +92,7 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
     for run in runs:
         for variant in map(str, run.records["variant"].unique()):
             if variant == ORIGINAL:
-                originals.setdefault(_of_the_model(run), (run, variant))
+                originals.setdefault(_of_the_model(Entrant("", run, variant)), (run, variant))
             else:
                 methods.append((run, variant))
     found = [*originals.values(), *methods]
@@ -100,7 +106,8 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
     ]
 
 
-def _of_the_model(run: StoredRun) -> tuple[Any, ...]:
-    """Two runs with this in common have the same original images."""
-    settings = ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
-    return (run.metrics["model"], run.metrics["suite"], *(str(run.config.get(key)) for key in settings))
+def _of_the_model(original: Entrant) -> tuple[Any, ...]:
+    """Two with this in common have the same original images."""
+    run, settings = original.run, ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
+    images = run.provenance.get("sha256", {}).get("images")
+    return (original.model, original.suite, images, *(str(run.config.get(key)) for key in settings))

@@ -138,8 +138,8 @@ def differences(entrants: Sequence[Entrant], judges: Sequence[str]) -> list[str]
             [each.draw_class for each in entrants],
             "only an emergent method leaves the choice to the model; the others' bias says how well it obeys",
         ),
-        "models": ([str(each.run.metrics["model"]) for each in entrants], "not the method alone differs"),
-        "suites": ([each.suite[0] for each in entrants], "other prompts, another bias"),
+        "models": (_told_apart([each.model for each in entrants]), "not the method alone differs"),
+        "suites": (_told_apart([each.suite for each in entrants]), "other prompts, another bias"),
         "judges": ([*judges], "what differs may be the judges"),
         "seeds": (_configured(entrants, "seed"), "the noise differs: paired by prompt only"),
         "images per prompt": (
@@ -159,6 +159,12 @@ def differences(entrants: Sequence[Entrant], judges: Sequence[str]) -> list[str]
         for what, (values, meaning) in facts.items()
         if len({*values} - {None}) > 1
     ]
+
+
+def _told_apart(things: Sequence[tuple[str, str]]) -> list[str | None]:
+    """Return the names, with the beginning of the sha256 where one name stands for several contents."""
+    contents = {name: {sha for other, sha in things if other == name and sha} for name, _ in things}
+    return [f"{name} {sha[:8]}".rstrip() if len(contents[name]) > 1 else name for name, sha in things]
 
 
 def _configured(entrants: Sequence[Entrant], key: str) -> list[str | None]:

@@ -51,6 +51,27 @@ def test_the_original_of_several_runs_enters_once_and_all_pairs_are_one_family(s
     assert row(found, "B")["beats"] == row(found, "C")["beats"] == ["A", "D"]
 
 
+def test_originals_of_one_name_are_one_only_if_all_else_is_the_same(stored):
+    same = [stored("one", 0.5, model_sha256="a" * 64), stored("two", 0.5, model_sha256="a" * 64, noise=1)]
+    found = compare(same)
+    assert [each["name"] for each in found["runs"]] == ["original", "one", "two"]
+    assert found["differences"] == []
+    retrained = compare([same[0], stored("three", 0.5, model_sha256="b" * 64)])
+    assert [each["name"] for each in retrained["runs"]] == ["original", "original", "one", "three"]
+    assert any(
+        line.startswith("models differ: world aaaaaaaa (A C), world bbbbbbbb (B D)")
+        for line in retrained["differences"]
+    )
+    folders = [stored("original", images_sha256=letter * 64) for letter in "ab"]
+    assert len(compare(folders)["runs"]) == 2
+    suites = [stored("one", 0.5), stored("two", 0.5)]
+    suites[1].provenance["sha256"]["suite"] = "another"
+    assert len(compare(suites, unpaired=True)["runs"]) == 4
+    assert any(
+        line.startswith("suites differ: jobs ") for line in compare(suites, unpaired=True)["differences"]
+    )
+
+
 def test_what_differs_is_said_and_what_does_not_is_not(stored):
     found = compare(
         [
