@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
+from fairbench.runs.measurement import MEASUREMENT, read_measurement
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun
 
@@ -55,6 +56,14 @@ class Entrant:
         name = self.run.metrics["training_judge"]
         hashes = self.run.provenance.get("sha256", {}).get("training_judge", {})
         return {} if self.variant == ORIGINAL or name is None else {name: hashes.get(name, "")}
+
+    def known_by(self, judge: str) -> frozenset[str]:
+        """Return the sha256 of a judge and of its weights, as far as they were kept; else its name."""
+        path = self.run.path / MEASUREMENT
+        used = read_measurement(path).judges if path.is_file() else ()
+        kept = [{each.sha256, *each.weights} for each in used if each.name == judge]
+        sha256 = (self.judges | self.trained_by).get(judge, "")
+        return frozenset({sha256}.union(*kept) - {""} or {judge})
 
     @property
     def suite(self) -> tuple[str, str]:

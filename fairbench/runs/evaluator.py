@@ -167,9 +167,9 @@ def _describe(
 ) -> Measurement:
     """Write down what is known of the images; the judge that a method learnt from must not evaluate it."""
     judges = (*used(instruments), *given.judges)
-    trained = {judge.sha256 for judge in given.judges if judge.trained}
+    trained = [judge for judge in given.judges if judge.trained]
     for judge in judges:
-        if judge.sha256 in trained and not judge.trained:
+        if not judge.trained and any(judge.is_a_copy_of(other) for other in trained):
             raise UserError(f"judge {judge.name} trained the method, so it cannot evaluate it: name another")
     refuse_twins([judge.name for judge in judges])
     if all(judge.trained for judge in judges):

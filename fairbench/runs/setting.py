@@ -114,6 +114,8 @@ def _shared_targets(entrants: Sequence[Entrant]) -> dict[str, tuple[float, ...]]
 def shared_judges(entrants: Sequence[Entrant]) -> list[str]:
     """Return the judges that have judged all entrants, the same by sha256, and that none has learnt from.
 
+    A judge that one has learnt from is known by its weights, under any name.
+
     Raises
     ------
     UserError
@@ -121,12 +123,15 @@ def shared_judges(entrants: Sequence[Entrant]) -> list[str]:
     """
     first = entrants[0].judges.items()
     common = [(name, sha) for name, sha in first if all(each.judges.get(name) == sha for each in entrants)]
-    learnt = {(name, sha): each for each in entrants for name, sha in each.trained_by.items()}
-    hashes = {sha: each for (_, sha), each in learnt.items() if sha}
-    fair = [name for name, sha in common if (name, sha) not in learnt and sha not in hashes]
+    pupils = {known: each for each in entrants for name in each.trained_by for known in each.known_by(name)}
+    taught = {
+        name: pupils.keys() & frozenset().union(*(each.known_by(name) for each in entrants))
+        for name, _ in common
+    }
+    fair = [name for name, known in taught.items() if not known]
     if common and not fair:
-        name, sha = common[0]
-        pupil = hashes.get(sha) or learnt[name, sha]
+        name, known = next(iter(taught.items()))
+        pupil = pupils[min(known)]
         raise UserError(f"{pupil.name} ({pupil.label}) was trained by {name}, which may not judge it here")
     return fair
 

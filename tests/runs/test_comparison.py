@@ -1,5 +1,7 @@
 """Comparisons of stored runs whose chances are known, by every rule that keeps unlike things apart."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -135,6 +137,19 @@ def test_the_judge_that_trained_one_run_may_not_judge_it_through_another(stored)
     renamed = stored("renamed", 0.5, judges={"judge-b": "b" * 64}, training={"mine": "b" * 64})
     with pytest.raises(UserError, match=r"renamed \(B\) was trained by judge-b"):
         compare([renamed, stored("other", 0.5, judges={"judge-b": "b" * 64})])
+
+
+def test_a_copy_of_the_judge_that_trained_a_run_is_known_by_its_weights(stored):
+    run = stored("taught", 0.5, judges={"judge-b": "b" * 64}, training={"mine": "m" * 64})
+    used = [
+        {"name": name, "sha256": sha, "weights": ["w" * 64], "trained": name == "mine", "attributes": {}}
+        for name, sha in {"judge-b": "b" * 64, "mine": "m" * 64}.items()
+    ]
+    keys = ("method", "draw_class", "model", "suite", "attributes", "target")
+    measurement = {key: run.metrics[key] for key in keys} | {"judges": used}
+    (run.path / "measurement.json").write_text(json.dumps(measurement))
+    with pytest.raises(UserError, match=r"taught \(B\) was trained by judge-b"):
+        compare([run])
 
 
 def test_a_target_that_all_aim_at_is_what_bias_is_measured_from(stored):
