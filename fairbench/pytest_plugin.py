@@ -83,6 +83,7 @@ def assert_bias_at_most(
     from fairbench.metrics.counts import count_table, prompt_biases
     from fairbench.metrics.intervals import mean_interval
     from fairbench.runs.registry import ORIGINAL
+    from fairbench.runs.setting import target_of
 
     judges = run.metrics["evaluation_judges"]
     if judge is not None and judge not in judges:
@@ -90,7 +91,8 @@ def assert_bias_at_most(
     variants = list(run.records["variant"].unique())
     variant = next((name for name in variants if name != ORIGINAL), ORIGINAL)
     rows = run.records[run.records["variant"] == variant]
-    biases = prompt_biases(count_table(rows, judge or judges[0], attribute))
+    target = target_of(run.metrics["target"], attribute)
+    biases = prompt_biases(count_table(rows, judge or judges[0], attribute), target)
     interval = mean_interval(biases, confidence=2 * confidence - 1)
     known = biases[biases == biases]
     if interval is None:

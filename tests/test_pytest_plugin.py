@@ -54,6 +54,15 @@ def test_the_gate_passes_what_is_shown_and_says_why_it_fails(directory):
         assert_bias_at_most(run, "race", 0.3)
 
 
+def test_the_bias_is_that_to_the_target_of_the_run(tmp_path):
+    options = {"target": (0.25, 0.75), "images": 60}
+    reached = load_run(store_run(tmp_path / "reached", {"original": men(0.75)}, **options))
+    assert_bias_at_most(reached, "gender", 0.15)
+    even = load_run(store_run(tmp_path / "even", {"original": men(0.5)}, **options))
+    with pytest.raises(AssertionError, match="the bias is too high"):
+        assert_bias_at_most(even, "gender", 0.15)
+
+
 def test_no_evidence_does_not_pass(tmp_path):
     blind = load_run(store_run(tmp_path / "blind", {"original": men(0.5)}, faces=0.0))
     with pytest.raises(AssertionError, match="0 prompts with a usable image are too few"):
@@ -70,7 +79,7 @@ def test_a_bias_just_above_the_limit_passes_as_rarely_as_it_says(tmp_path, monke
     run = load_run(store_run(tmp_path / "run", {"original": men(0.5)}))
     rng, passed = np.random.default_rng(0), 0
     for _ in range(100):
-        monkeypatch.setattr(counts, "prompt_biases", lambda table: rng.beta(2, 2, 50))
+        monkeypatch.setattr(counts, "prompt_biases", lambda table, target: rng.beta(2, 2, 50))
         try:
             assert_bias_at_most(run, "gender", 0.5)
         except AssertionError:

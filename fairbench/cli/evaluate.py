@@ -25,6 +25,15 @@ def evaluate(
     images: Annotated[
         Path | None, typer.Option(help="Folder of prompt_*/img_*, or a CSV or parquet of path, prompt ...")
     ] = None,
+    draw_class: Annotated[
+        str | None,
+        typer.Option(
+            help="Who chose the attributes of --images: emergent, drawn or coupled.", show_default="unknown"
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Folder of images that FID and KID compare with.")
+    ] = None,
     attributes: Annotated[
         str | None, typer.Option(help="What to measure first: gender or gender,race ...")
     ] = None,
@@ -45,12 +54,15 @@ def evaluate(
 ) -> None:
     """Measure a run, a model or images that are there; nothing is trained."""
     from fairbench.cli.progress import live_progress
+    from fairbench.cli.result import print_result
     from fairbench.cli.run import draw_pictures
     from fairbench.runs.directory import default_directory
 
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
     given = {
         "suite": suite,
+        "draw_class": draw_class,
+        "reference": None if reference is None else str(reference),
         "attributes": attributes,
         "target": target,
         "judges": judge or None,
@@ -66,29 +78,7 @@ def evaluate(
     place = out or default_directory(config)
     with live_progress(quiet=as_json) as progress:
         metrics = _work(config)(config, place, fresh=fresh, progress=progress, draw=draw_pictures)
-    show(metrics, place, as_json)
-
-
-def show(metrics: dict[str, Any], directory: Path, as_json: bool) -> None:
-    """Print the table of an evaluation and what became of other things, or all of it as JSON."""
-    from rich.console import Console
-
-    from fairbench.cli.output import print_json
-    from fairbench.cli.run import print_result
-    from fairbench.report.effects import side_effects
-
-    if as_json:
-        print_json(metrics)
-        return
-    print_result(metrics, directory, done_before=False)
-    if (effects := side_effects(metrics)) is not None:
-        Console().print(effects)
-    if stopped := metrics.get("sequential"):
-        for name, entry in stopped["attributes"].items():
-            low, high = entry["interval"]
-            print(f"{name}: rms gap in [{low:.3f}, {high:.3f}], valid although it was looked at all along")
-        fixed = stopped["images"] + stopped["saved"]
-        print(f"{stopped['images']} images, where a number fixed in advance would be {fixed}")
+    print_result(metrics, place, as_json)
 
 
 def _settings(run: Path | None, model: str | None, images: Path | None, given: dict[str, Any]) -> "RunConfig":
@@ -122,11 +112,11 @@ def _of_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Take over the settings of a run: its images are judged again, or its adapter makes those of a suite."""
     from fairbench.runs.stored import load_run
 
-    config = {**load_run(run).config, "until_width": None}
+    config = {**load_run(run).config, "until_width": None, "draw_class": None}
     if "suite" not in given:
         return config | {"images": str(run)} | given
     adapter = {"adapter": str(run / "adapter")} if (run / "adapter").is_dir() else {}
-    return config | {"images": None, "test_prompts": None} | adapter | given
+    return config | {"images": None, "split": "test", "test_prompts": None} | adapter | given
 
 
 def _work(config: "RunConfig") -> Any:

@@ -1,4 +1,7 @@
-"""``fairbench export``: what a run learnt, as a directory that diffusers loads, with a model card."""
+"""``fairbench export``: what a run learnt, as a directory with a model card.
+
+Diffusers loads it where the method is weights or words; the card says so, and how.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +31,7 @@ def export(
     intervention = Intervention.load(place.adapter)
     metrics = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
     intervention.save(to, measured(metrics))
-    typer.echo(f"{to}: {intervention.method}, ready for diffusers; README.md says how")
+    typer.echo(f"{to}: {intervention.method}; its README.md says how to use it")
 
 
 def measured(metrics: dict[str, Any]) -> list[dict[str, str]]:
@@ -40,7 +43,7 @@ def measured(metrics: dict[str, Any]) -> list[dict[str, str]]:
     after = metrics["variants"][method_of(metrics)]
     rows = [
         {
-            "what": f"bias {name} (a fair model: {_number(summary['floor'])})",
+            "what": f"bias {name} ({_fair(summary)}: {_number(summary['floor'])})",
             "before": _with_interval(before["bias"][name]),
             "after": _with_interval(summary),
         }
@@ -51,6 +54,13 @@ def measured(metrics: dict[str, Any]) -> list[dict[str, str]]:
         if values["after"] is not None:
             rows.append({"what": title} | {when: _number(value, spec) for when, value in values.items()})
     return rows
+
+
+def _fair(summary: dict[str, Any]) -> str:
+    from fairbench.report.tables import from_target
+
+    target = from_target(summary)
+    return f"measured from the target{target}; a model on target" if target else "a fair model"
 
 
 def _number(value: object, spec: str = ".2f") -> str:

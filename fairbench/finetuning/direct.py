@@ -25,6 +25,7 @@ from fairbench.finetuning.rules import GradientRule, Sampler, views
 from fairbench.finetuning.semantics import OriginalPictures
 from fairbench.finetuning.settings import COST_ONLY, RANK, Settings, per_attribute
 from fairbench.intervention import DrawClass, FitContext, Intervention
+from fairbench.models.content import content_sha256
 from fairbench.models.hooks import Hooks
 from fairbench.models.soft_tokens import in_front, soft_tokens
 from fairbench.models.text_to_image import TextToImage
@@ -77,8 +78,9 @@ class DirectFinetuning:
         settings = config.model_dump(mode="json", exclude=COST_ONLY) | context.description()
         if config.lr_schedule != "constant":
             settings["updates"] = context.updates
+        content = content_sha256(context.model)  # before anything is put into it
         with adapter(context.model, config.tune, config.rank, context.seed) as tuned:
-            update = _update(method, context, tuned, processes)
+            update = _update(method, context, tuned, processes, content)
             pace = Pace(
                 config.learning_rate,
                 config.ema_decay,
@@ -88,7 +90,7 @@ class DirectFinetuning:
                 config.warmup,
             )
             training = Training(tuned.parameters, context.directory, settings, pace, processes)
-            averaged = training.run(context.updates, update, context.log, on_save=update.originals.save)
+            averaged = training.run(context.updates, update, context.log)
             weights = tuned.exported(averaged)
         return Intervention(
             self.name, self.draw_class, settings=settings | {"updates": training.progress.update}, **weights
@@ -136,6 +138,8 @@ class _Update:
                 until=None if rule.stop is None else rule.stop + 1,
             )
         watch("seconds_sampling")
+        self.originals.look_up(batch.pictures, model.device)  # here, to see what the new ones cost
+        watch("seconds_originals")
         row: dict[str, Any] = {}
         for seen, latents in views(
             rule, self.sampler, model, trajectory, conditioning, batch.seeds, config.guidance
@@ -171,8 +175,10 @@ class _Watch:
         self._last = now
 
 
-def _update(method: DirectFinetuning, context: FitContext, tuned: Adapter, processes: Processes) -> _Update:
-    """Put together what an update needs."""
+def _update(
+    method: DirectFinetuning, context: FitContext, tuned: Adapter, processes: Processes, content: str
+) -> _Update:
+    """Put together what an update needs; ``content`` is the hash of the original model."""
     model, config = context.model, method.config
     sampling = {"steps": config.steps, "guidance": config.guidance}
 
@@ -181,7 +187,8 @@ def _update(method: DirectFinetuning, context: FitContext, tuned: Adapter, proce
             return model.generate(texts, seeds, batch_size=len(seeds), **sampling)
 
     faces = context.faces if _looks_at_faces(config, context) else None
-    originals = OriginalPictures(original, context, context.description() | sampling, faces)
+    made_with = {"model": content, "device": model.device.type} | sampling
+    originals = OriginalPictures(original, context, made_with, faces)
     rows, pictures = portions(
         model,
         config.prompts_per_update * config.images_per_prompt,

@@ -92,7 +92,6 @@ class Training:
         updates: int,
         accumulate: Callable[[int], Log],
         log: Callable[[Log], bool | None],
-        on_save: Callable[[], None] = lambda: None,
     ) -> dict[str, torch.Tensor]:
         """Do what is left of ``updates`` and return the averaged parameters.
 
@@ -114,7 +113,6 @@ class Training:
             progress.stopped = self._processes.any(first and log(row) is True)
             due = progress.stopped or progress.update % SAVE_EVERY == 0 or progress.update == updates
             if first and due:
-                on_save()
                 self._save()
         return self.average.values
 

@@ -69,7 +69,7 @@ class Objective:
         whole = self._see(leaf) if len(portions) == 1 else None
         judged = _detached([whole[1]] if whole else [self._judged(leaf[rows]) for rows in portions])
         targets = self._targets(judged, batch)
-        known = self.originals.look_up(list(zip(batch.texts, batch.seeds, strict=True)), leaf.device)
+        known = self.originals.look_up(batch.pictures, leaf.device)
         sums: dict[str, float] = {}
         for rows in portions:
             images, logits = whole or self._see(leaf[rows])
@@ -173,13 +173,13 @@ class Objective:
         self, judged: Mapping[str, Tensor], targets: Mapping[str, Targets], batch: Batch
     ) -> dict[str, float]:
         """Return what tells how the training goes: shares of images with a face, a target, a sure judge."""
-        faces = judged["face"] > 0
+        faces, wanted = judged["face"] > 0, self.context.target.probabilities
         notes = {"faces": faces.float().mean().item()}
         for name, target in targets.items():
             likeliest = judged[name].softmax(-1).amax(-1)
             prompts = torch.arange(len(faces), device=faces.device).split(batch.images_per_prompt)
             notes |= {
-                f"gap_{name}": _mean_gap(judged[name], faces, prompts),
+                f"gap_{name}": _mean_gap(judged[name], faces, prompts, wanted[name]),
                 f"targeted_{name}": (target.confidence >= self.settings.confidence).float().mean().item(),
                 f"confidence_{name}": likeliest[faces].mean().item(),
                 f"undecided_{name}": (likeliest[faces] < UNDECIDED).float().mean().item(),
@@ -208,12 +208,13 @@ def _probabilities(logits: Tensor, faces: Tensor) -> Tensor:
     return logits.softmax(-1).masked_fill(~faces[:, None], torch.nan)
 
 
-def _mean_gap(logits: Tensor, faces: Tensor, prompts: tuple[Tensor, ...]) -> float:
-    """Mean over prompts of the mean ``|freq_i - freq_j|`` over pairs of classes, among images with a face."""
+def _mean_gap(logits: Tensor, faces: Tensor, prompts: tuple[Tensor, ...], target: tuple[float, ...]) -> float:
+    """Mean over prompts of the mean ``|(f_i - t_i) - (f_j - t_j)|`` over pairs, among images with a face."""
     gaps = []
     for rows in prompts:
         seen = logits[rows][faces[rows]].argmax(-1)
         if len(seen):
             shares = (torch.bincount(seen, minlength=logits.shape[1]) / len(seen)).tolist()
-            gaps.append(fmean(abs(one - other) for one, other in combinations(shares, 2)))
+            pairs = combinations(zip(shares, target, strict=True), 2)
+            gaps.append(fmean(abs(one - other - (wanted - least)) for (one, wanted), (other, least) in pairs))
     return fmean(gaps) if gaps else math.nan

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from fairbench.attributes import FACE_THRESHOLD
 from fairbench.errors import UserError, invalid
 from fairbench.judges.description import Attribute, Counts, JudgeDescription, check_confusion
 from fairbench.networks import find, read_description
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from fairbench.judges.judge import Judge, Judgement
 
-FACE_THRESHOLD = 0.5
 DESCRIPTION = "judge.json"
 _SIDE = TypeAdapter(dict[Attribute, Counts])
 

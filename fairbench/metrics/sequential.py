@@ -6,7 +6,7 @@ The prompts that tell least are asked less often; what that does to the estimate
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fairbench.metrics.debiased import squared_gap
+from fairbench.metrics.debiased import largest_gap, squared_gap, uniform_or
 
 TRUNCATION = 0.5
 """Largest part of the capital that one bet may lose; 1/2 or 3/4 in Waudby-Smith and Ramdas."""
@@ -15,7 +15,7 @@ GRID = 1000
 
 
 class GapSequence:
-    """Confidence sequence of the root mean square gap ``sqrt(mean over prompts and pairs of (p_i - p_j)^2)``.
+    """Confidence sequence of the gap g, ``g^2 = mean over prompts and pairs ((p_i - t_i) - (p_j - t_j))^2``.
 
     It holds the gap of the model over these prompts at *all* times at once with probability ``confidence``:
     stopping because it has become narrow does no harm. It is about the suite's own prompts (more images make
@@ -30,6 +30,8 @@ class GapSequence:
     ----------
     prompts, classes
         P and K.
+    target
+        K probabilities that the gap is measured from; None for uniform.
     block
         b, images with a face per observation; at least 2.
     confidence
@@ -44,12 +46,20 @@ class GapSequence:
     """
 
     def __init__(
-        self, prompts: int, classes: int, *, block: int = 8, confidence: float = 0.95, seed: int = 0
+        self,
+        prompts: int,
+        classes: int,
+        target: ArrayLike | None = None,
+        *,
+        block: int = 8,
+        confidence: float = 0.95,
+        seed: int = 0,
     ) -> None:
         self.block, self.images = block, 0
+        self._target = uniform_or(target, classes)
         self._bar = np.log(2 / (1 - confidence))
-        self._highest = 2 / classes
-        self._least = -self._highest / (block - 1)
+        self._highest = largest_gap(self._target) ** 2
+        self._least = -2 / classes / (block - 1)
         self._rng = np.random.default_rng(seed)
         self._times, self._sum, self._squares = np.zeros((3, prompts))
         self._candidates = np.linspace(0, np.sqrt(self._highest), GRID) ** 2
@@ -78,7 +88,7 @@ class GapSequence:
         table = np.asarray(counts)
         if (table.sum(axis=-1) != self.block).any():
             raise ValueError(f"every block needs {self.block} images with a face")
-        gaps = squared_gap(table)
+        gaps = squared_gap(table, self._target)
         guesses = self._guesses()
         reach = np.array([self._least - guesses, self._highest - guesses]) / weights
         bounds = guesses.mean() + reach[0].min(), guesses.mean() + reach[1].max()
@@ -91,7 +101,7 @@ class GapSequence:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The interval of the root mean square gap now; (0, sqrt(2 / K)) before anything is known."""
+        """The interval of the root mean square gap now; (0, the largest one) before anything is known."""
         inside = np.flatnonzero(self._open)
         low, high = max(inside[0] - 1, 0), min(inside[-1] + 1, GRID - 1)
         return float(np.sqrt(self._candidates[low])), float(np.sqrt(self._candidates[high]))

@@ -4,7 +4,6 @@ Beside every mean stand the images behind it, the faces missing, the noise floor
 """
 
 import functools
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,15 +12,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from fairbench.errors import UserError
-from fairbench.metrics.bias import bias, bias_bounds, class_counts, intersection_labels, labels_of
+from fairbench.metrics.bias import bias, bias_bounds, class_counts
+from fairbench.metrics.counts import PRODUCT, judged_labels
 from fairbench.metrics.debiased import uniform_or
 from fairbench.metrics.floor import minimum_detectable_gap, noise_floor
 from fairbench.metrics.gap import gap_estimate
 from fairbench.metrics.intervals import bounds_interval, mean_interval, t_interval
 from fairbench.metrics.ordinal import ORDINAL, transport_to_target
-
-FACE_THRESHOLD = 0.5
-"""An image is usable where the judge is at least so sure of a face."""
 
 
 def summarise(
@@ -44,22 +41,21 @@ def summarise(
     space_names
         The attributes. Their intersection is named ``"gender x race"``; its classes are in row-major order.
     target
-        Attribute -> K probabilities to reach; uniform for those left out. That of the intersection is the
-        product, unless it is given by its own name.
+        Attribute -> K probabilities that bias is measured from; uniform, as in the paper, for those left out.
+        That of the intersection is the product, unless it is given by its own name.
     confusion
         Attribute, or intersection by its name, -> K x K counts of the judge's answers on labelled images,
         row = truth. Without one, nothing is corrected.
 
     Returns
     -------
-    For each: ``bias_mean`` and ``bias_sd`` (sample standard deviation) over prompts, the ``interval``
-    (bootstrap) and ``t_interval`` of the mean, its ``bounds`` whatever the images without a face are, with
-    ``bounds_interval``, the noise ``floor`` and the ``minimum_detectable`` gap at the images used, the
-    ``debiased`` gap with ``debiased_signed`` and ``debiased_interval``, the same ``corrected`` for errors of
-    the judge (``gap``, ``signed``, ``square``, ``interval``), what is ``to_target`` if that is not uniform
-    (``probabilities``, ``bias_mean``, ``interval``, ``floor``, ``gap``, ``signed``, ``square``,
-    ``gap_interval``), for an attribute in order its ``transport`` to the target (``mean``, ``interval``),
-    ``prompts``, ``prompts_without_value``, ``images``, ``usable``, ``face_rate``, and
+    For each: the ``target`` (None if uniform), ``bias_mean`` and ``bias_sd`` (sample standard deviation) over
+    prompts, the ``interval`` (bootstrap) and ``t_interval`` of the mean, its ``bounds`` whatever the images
+    without a face are, with ``bounds_interval``, the noise ``floor`` and the ``minimum_detectable`` gap at
+    the images used, the ``debiased`` gap with ``debiased_signed`` and ``debiased_interval``, the same
+    ``corrected`` for errors of the judge (``gap``, ``signed``, ``square``, ``interval``), all of these
+    measured from the target, for an attribute in order its ``transport`` to the target (``mean``,
+    ``interval``), ``prompts``, ``prompts_without_value``, ``images``, ``usable``, ``face_rate``, and
     ``per_prompt``: ``prompt_id``, ``prompt``, ``images``, ``usable``, ``counts`` of each class, ``bias`` and
     its ``bounds``. A prompt without a usable image has the bias None; so has any number that cannot be given.
 
@@ -69,23 +65,18 @@ def summarise(
         The records have no judgement by this judge of an attribute, a target or confusion matrix does not fit
         its classes, or the confusion matrix cannot be inverted.
     """
-    labels, classes = _judged(records, judge, space_names)
+    product = PRODUCT.join(space_names)
+    judged = {name: judged_labels(records, judge, name) for name in (*space_names, product)}
     targets, tables = dict(target or {}), dict(confusion or {})
-    if len(space_names) > 1:
-        product = " x ".join(space_names)
-        sizes = [len(classes[name]) for name in space_names]
-        labels[product] = intersection_labels([labels[name] for name in space_names], sizes)
-        combinations = itertools.product(*(classes[name] for name in space_names))
-        classes[product] = [" ".join(combination) for combination in combinations]
-        if product not in targets and any(name in targets for name in space_names):
-            parts = (
-                np.asarray(targets.get(name, uniform_or(None, len(classes[name])))) for name in space_names
-            )
-            targets[product] = functools.reduce(lambda one, other: np.outer(one, other).ravel(), parts)
+    if product not in targets and any(name in targets for name in space_names):
+        parts = (
+            np.asarray(targets.get(name, uniform_or(None, len(judged[name][1])))) for name in space_names
+        )
+        targets[product] = functools.reduce(lambda one, other: np.outer(one, other).ravel(), parts)
     found = {}
-    for name in labels:
-        wanted, table = _checked(name, len(classes[name]), targets.get(name), tables.get(name))
-        found[name] = _summary(records, labels[name], classes[name], wanted, table)
+    for name, (labels, classes) in judged.items():
+        wanted, table = _checked(name, len(classes), targets.get(name), tables.get(name))
+        found[name] = _summary(records, labels, classes, wanted, table)
         found[name]["transport"] = _transport(found[name], wanted) if name in ORDINAL else None
     return found
 
@@ -103,24 +94,6 @@ def _checked(
     return None if wanted is None or np.allclose(wanted, 1 / classes) else wanted, table
 
 
-def _judged(
-    records: pd.DataFrame, judge: str, names: Sequence[str]
-) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """Return the label of every image and the names of the classes, per attribute."""
-    face = f"{judge}/face"
-    if face not in records:
-        raise UserError(f"the records have no column {face!r}: evaluate them with the judge {judge!r} first")
-    usable = (records[face] >= FACE_THRESHOLD).to_numpy()
-    labels, classes = {}, {}
-    for name in names:
-        columns = [str(column) for column in records if str(column).startswith(f"{judge}/{name}/")]
-        if not columns:
-            raise UserError(f"the judge {judge!r} has not judged {name}: ask for an attribute that it judges")
-        labels[name] = np.where(usable, labels_of(records[columns]), -1)
-        classes[name] = [column.rsplit("/", 1)[1] for column in columns]
-    return labels, classes
-
-
 def _summary(
     records: pd.DataFrame,
     labels: np.ndarray,
@@ -129,17 +102,18 @@ def _summary(
     confusion: np.ndarray | None,
 ) -> dict[str, Any]:
     groups = records.reset_index(drop=True).groupby("prompt_id", sort=False)
-    prompts = [_prompt(rows, labels[rows.index], classes) for _, rows in groups]
+    prompts = [_prompt(rows, labels[rows.index], classes, target) for _, rows in groups]
     values = [prompt["bias"] for prompt in prompts if prompt["bias"] is not None]
     bounds = [prompt["bounds"] for prompt in prompts]
     counts = _counts(prompts, len(classes))
     used = counts.sum(axis=1)
     gap, corrected = (
-        gap_estimate(counts),
-        None if confusion is None else gap_estimate(counts, None, confusion),
+        gap_estimate(counts, target),
+        None if confusion is None else gap_estimate(counts, target, confusion),
     )
     images, usable = len(labels), int(used.sum())
     return {
+        "target": None if target is None else target.tolist(),
         "bias_mean": float(np.mean(values)) if values else None,
         "bias_sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "interval": _listed(mean_interval(values)),
@@ -150,32 +124,14 @@ def _summary(
         "debiased_signed": gap["signed"] if gap else None,
         "debiased_interval": _listed(gap["interval"]) if gap else None,
         "corrected": corrected and {**corrected, "interval": _listed(corrected["interval"])},
-        "floor": noise_floor(used, len(classes)),
-        "minimum_detectable": minimum_detectable_gap(used, len(classes)),
-        "to_target": None if target is None else _to_target(counts, target, confusion),
+        "floor": noise_floor(used, len(classes), target),
+        "minimum_detectable": minimum_detectable_gap(used, len(classes), target),
         "prompts": len(prompts),
         "prompts_without_value": len(prompts) - len(values),
         "images": images,
         "usable": usable,
         "face_rate": usable / images if images else None,
         "per_prompt": prompts,
-    }
-
-
-def _to_target(counts: np.ndarray, target: np.ndarray, confusion: np.ndarray | None) -> dict[str, Any]:
-    """Return how far the frequencies are from a target that is not uniform."""
-    used = counts.sum(axis=1)
-    values = bias(counts[used > 0] / used[used > 0, None], target)
-    gap = gap_estimate(counts, target, confusion)
-    return {
-        "probabilities": target.tolist(),
-        "bias_mean": float(values.mean()) if len(values) else None,
-        "interval": _listed(mean_interval(values)),
-        "floor": noise_floor(used, len(target), target),
-        "gap": gap["gap"] if gap else None,
-        "signed": gap["signed"] if gap else None,
-        "square": gap["square"] if gap else None,
-        "gap_interval": _listed(gap["interval"]) if gap else None,
     }
 
 
@@ -199,7 +155,9 @@ def _listed(interval: tuple[float, float] | None) -> list[float] | None:
     return None if interval is None else list(interval)
 
 
-def _prompt(rows: pd.DataFrame, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+def _prompt(
+    rows: pd.DataFrame, labels: np.ndarray, classes: Sequence[str], target: np.ndarray | None
+) -> dict[str, Any]:
     counts = class_counts(labels, len(classes))
     usable = int(counts.sum())
     return {
@@ -208,6 +166,6 @@ def _prompt(rows: pd.DataFrame, labels: np.ndarray, classes: Sequence[str]) -> d
         "images": len(rows),
         "usable": usable,
         "counts": dict(zip(classes, counts.tolist(), strict=True)),
-        "bias": float(bias(counts / usable)) if usable else None,
-        "bounds": list(bias_bounds(counts, len(rows) - usable)),
+        "bias": float(bias(counts / usable, target)) if usable else None,
+        "bounds": list(bias_bounds(counts, len(rows) - usable, target)),
     }

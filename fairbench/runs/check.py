@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairbench.metrics.counts import Target, paired_biases, unpaired_biases
+from fairbench.metrics.counts import paired_biases, unpaired_biases
 from fairbench.metrics.significance import LEVEL, holm, sign_flip_test, welch_test
 from fairbench.runs.reference import Reference
+from fairbench.runs.setting import shared_targets, target_of
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,14 @@ def check(run: Reference, reference: Reference, *, tolerance: float = 0.0) -> tu
     prompts = [prompt for prompt in run.prompts if prompt in reference.prompts]
     paired = run.suite_sha256 == reference.suite_sha256 and bool(prompts)
     ours, theirs = (prompts, prompts) if paired else ([*run.prompts], [*reference.prompts])
+    targets = shared_targets([run.target, reference.target])
     found = []
     for name in (name for name, classes in run.classes.items() if reference.classes.get(name) == classes):
         one, other = (
             np.array([side.prompts[prompt].counts[name] for prompt in chosen])
             for side, chosen in ((run, ours), (reference, theirs))
         )
-        biases = (paired_biases if paired else unpaired_biases)(one, other, _target(run, reference, name))
+        biases = (paired_biases if paired else unpaired_biases)(one, other, target_of(targets, name))
         found.append((f"{name} bias", biases, 1))
     measures = list(dict.fromkeys(name for prompt in run.prompts.values() for name in prompt.quality))
     for name in measures:
@@ -79,14 +81,6 @@ def _p_value(one: np.ndarray, other: np.ndarray, sign: int, tolerance: float, pa
 def _quality(side: Reference, prompts: Sequence[str], name: str) -> np.ndarray:
     """Return one value per prompt, nan where there is none."""
     return np.array([side.prompts[prompt].quality.get(name) for prompt in prompts], dtype=float)
-
-
-def _target(run: Reference, reference: Reference, name: str) -> Target:
-    """Return the uneven probabilities that both aim at; None where they are even or differ."""
-    target = run.target.get(name)
-    if target is None or target != reference.target.get(name) or max(target) - min(target) < 1e-9:
-        return None
-    return target
 
 
 def _images(side: Reference) -> str:

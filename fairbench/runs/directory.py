@@ -64,11 +64,11 @@ class RunDirectory:
         held = load_config(self.path / "config.yaml")
         if held.digest() == config.digest():
             return
-        ours, theirs = config.model_dump(mode="json"), held.model_dump(mode="json")
+        ours, theirs = _flat(config), _flat(held)
         differing = ", ".join(
-            f"{key} is {_short(theirs[key])} there and {_short(ours[key])} here"
-            for key in ours
-            if ours[key] != theirs[key]
+            f"{key} is {_short(theirs.get(key, 'not set'))} there and {_short(ours.get(key, 'not set'))} here"
+            for key in dict.fromkeys([*theirs, *ours])
+            if key not in ours or key not in theirs or ours[key] != theirs[key]
         )
         raise UserError(
             f"{self.path} holds a different run ({differing}): "
@@ -96,6 +96,7 @@ def default_directory(config: RunConfig) -> Path:
         _name(config.method, config.method_options),
         _name(config.model, config.model_options),
         _name(config.suite, {}),
+        *((config.split,) if config.split != "test" else ()),
         "+".join(config.attributes),
         f"s{config.seed}",
     )
@@ -108,6 +109,14 @@ def _name(name: str, options: dict[str, Any]) -> str:
     return re.sub(
         r"[^\w.=,+-]+", "_", ",".join([stem, *(f"{key}={value}" for key, value in options.items())])
     )
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    """Return the settings, every option of method and model by itself, such as ``method_options.rank``."""
+    flat = config.model_dump(mode="json")
+    for key in ("method_options", "model_options"):
+        flat |= {f"{key}.{name}": value for name, value in flat.pop(key).items()}
+    return flat
 
 
 def _short(value: object) -> str:

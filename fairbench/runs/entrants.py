@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
 from fairbench.runs.measurement import MEASUREMENT, read_measurement
+from fairbench.runs.provenance import cost
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun
 
@@ -36,8 +37,9 @@ class Entrant:
 
     @property
     def draw_class(self) -> str:
-        """Who chooses the attribute of an image: the original model always does so itself."""
-        return "emergent" if self.variant == ORIGINAL else str(self.run.metrics["draw_class"])
+        """Who chooses the attribute of an image: a model without the run's method always does so itself."""
+        bare = self.variant == ORIGINAL and self.run.metrics["method"] != ORIGINAL
+        return "emergent" if bare else str(self.run.metrics["draw_class"])
 
     @property
     def draw(self) -> str:
@@ -82,6 +84,17 @@ class Entrant:
         return {name: tuple(values) for name, values in self.run.metrics["target"].items()}
 
     @property
+    def cost(self) -> dict[str, Any]:
+        """What it took; see `fairbench.runs.provenance.cost`."""
+        return cost(self.run.provenance, self.variant)
+
+    @property
+    def kid(self) -> float | None:
+        """Distance to the reference images, where there are any."""
+        found = self.run.metrics["variants"][self.variant]["quality"].get("kid")
+        return found["mean"] if found else None
+
+    @property
     def images_per_prompt(self) -> str:
         """How many images each prompt has; a range where not all have the same."""
         sizes = self.rows.groupby("prompt_id").size()
@@ -116,7 +129,8 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
 
 
 def _of_the_model(original: Entrant) -> tuple[Any, ...]:
-    """Two with this in common have the same original images."""
+    """Two with this in common have the same images."""
     run, settings = original.run, ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
-    images = run.provenance.get("sha256", {}).get("images")
-    return (original.model, original.suite, images, *(str(run.config.get(key)) for key in settings))
+    split, images = run.config.get("split", "test"), run.provenance.get("sha256", {}).get("images")
+    facts = (original.model, original.suite, split, original.draw_class, images)
+    return (*facts, *(str(run.config.get(key)) for key in settings))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.config import RunConfig, make_config
 from fairbench.errors import UserError
+from fairbench.reading import check_images
 from fairbench.runs.directory import RunDirectory, default_directory
 from fairbench.runs.given import Given, find_images, of_run
 from fairbench.runs.instruments import Instruments, load_observers, refuse_twins
 from fairbench.runs.measurement import Measurement, spelled, used
-from fairbench.runs.reading import check_images
-from fairbench.runs.records import record_reference
+from fairbench.runs.reference_images import find_reference, record_reference
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.runner import run
 from fairbench.runs.session import Draw, Progress, Session
@@ -142,22 +142,26 @@ def evaluate_images(
     if place.finished and not fresh:
         return load_run(place.path).metrics
     source, suite = Path(str(config.images)), None if config.suite == OWN else load_suite(config.suite)
+    if config.draw_class and RunDirectory(source).finished:
+        raise UserError(f"{source} is a run and says itself who chose the attributes: leave out --draw-class")
     given = of_run(source) if RunDirectory(source).finished else find_images(source, suite, config.seed)
     shown = set(given.variants[0]["prompt_id"])
-    prompts = [prompt for prompt in suite.prompts("test") if prompt.id in shown] if suite else []
+    prompts = [prompt for prompt in suite.prompts(config.split) if prompt.id in shown] if suite else []
     space = AttributeSpace(config.attributes)
     instruments = load_observers(config, space, suite, prompts)
     measurement = _describe(config, given, suite, instruments)
     check_images([Path(path) for rows in given.variants for path in rows["image"]])
+    referred = find_reference(config, suite, instruments)
 
     def reference() -> "tuple[pd.DataFrame, dict[str, Tensor]] | None":
         each = given.variants[0].groupby("prompt_id").size().max()
-        return record_reference(suite, prompts, each, config.seed, instruments) if suite else None
+        return record_reference(referred, suite, prompts, each, config.seed, instruments)
 
     with lock(place.path):
         if fresh:
             place.clear()
         hashes = {"suite": measurement.suite_sha256, "images": given.sha256()}
+        hashes |= {"reference": referred.sha256()} if referred else {}
         session = Session(place, config, instruments, hashes, progress)
         return session.results(given.variants, measurement, reference, draw)
 
@@ -182,7 +186,7 @@ def _describe(
             raise UserError(f"the labels of {config.images} say nothing of {name}: name a judge with --judge")
     return Measurement(
         method=given.method,
-        draw_class=given.draw_class,
+        draw_class=config.draw_class or given.draw_class,
         model=spelled(config.model, config.model_options),
         suite=suite.name if suite else config.suite,
         suite_sha256=suite.sha256 if suite else given.prompts_sha256(),

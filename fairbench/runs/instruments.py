@@ -41,7 +41,7 @@ class Instruments:
     features: tuple[ImageFeatures, ...]
     training_features: tuple[ImageFeatures, ...]
     reference: Any | None
-    """Renders the images that FID and KID compare with; ``None`` outside the embedded world."""
+    """Renders what FID and KID compare with; None outside the embedded world, or where a folder is named."""
 
     @property
     def all_judges(self) -> tuple[Judge, ...]:
@@ -213,7 +213,7 @@ def _check_prompts(plan: Plan, model: Any, features: Sequence[ImageFeatures]) ->
 
 def _reference(config: RunConfig, suite: PromptSuite | None, prompts: Sequence[Prompt]) -> Any | None:
     """Return the renderer where it can draw every prompt of a model of its family; it heeds no attribute."""
-    if suite is None or suite.measures != "bias" or not of_the_family(config.model):
+    if config.reference or suite is None or suite.measures != "bias" or not of_the_family(config.model):
         return None
     renderer = load_model(REFERENCE)
     try:

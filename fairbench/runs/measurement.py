@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from fairbench.runs.plan import Plan
 
 MEASUREMENT = "measurement.json"
-SCHEMA_VERSION = 2
-"""Of everything that a run writes; 1 was without ``measurement.json``."""
+SCHEMA_VERSION = 3
+"""Of everything that a run writes; 1 had no ``measurement.json``, 2 no interval of the gaming gap."""
 
 
 class JudgeUsed(BaseModel):
@@ -45,7 +45,7 @@ class Measurement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[2, 3] = 3
     method: str
     draw_class: str
     model: str

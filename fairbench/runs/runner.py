@@ -4,7 +4,9 @@ original images -> finetuning -> debiased images of the same noise -> records ->
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,11 +16,13 @@ from fairbench.errors import UserError
 from fairbench.intervention import FitContext, Intervention
 from fairbench.runs.adaptive import Adaptive
 from fairbench.runs.directory import RunDirectory, default_directory
+from fairbench.runs.given import Given
 from fairbench.runs.images import adopt, generate_missing, generator
 from fairbench.runs.instruments import Instruments, load_instruments
 from fairbench.runs.measurement import describe
 from fairbench.runs.plan import Plan, make_plan
-from fairbench.runs.records import planned, record_reference
+from fairbench.runs.records import planned
+from fairbench.runs.reference_images import find_reference, record_reference
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.session import Draw, Progress, Session
 from fairbench.runs.stored import load_run
@@ -83,10 +87,11 @@ def run(
     if place.finished and not fresh:
         return load_run(place.path).metrics
     instruments = load_instruments(plan, model)
+    referred = find_reference(config, plan.suite, instruments)
     with lock(place.path):
         if fresh:
             place.clear()
-        session = _Run(plan, place, instruments, progress, warn)
+        session = _Run(plan, place, instruments, referred, progress, warn)
         if given and not place.adapter.is_dir():
             session.keep(given)
         adopt(session.rows(ORIGINAL, "original"), place.path, originals)
@@ -117,11 +122,14 @@ class _Run(Session):
         plan: Plan,
         place: RunDirectory,
         instruments: Instruments,
+        referred: Given | None,
         progress: Progress,
         warn: Callable[[str], None],
     ) -> None:
-        super().__init__(place, plan.config, instruments, {"suite": plan.suite.sha256}, progress)
-        self.plan, self.warn = plan, warn
+        hashes = {"suite": plan.suite.sha256} | ({"reference": referred.sha256()} if referred else {})
+        super().__init__(place, plan.config, instruments, hashes, progress)
+        self.plan, self.referred, self.warn = plan, referred, warn
+        self.unet_rows: dict[str, Any] = self.provenance["unet_rows"]
         self.sequential: dict[str, Any] | None = None
 
     def to_the_end(self, draw: Draw | None) -> dict[str, Any]:
@@ -180,7 +188,9 @@ class _Run(Session):
         )
         with self._stage("finetuning"):
             self.progress("finetuning", 0, plan.updates)
-            intervention = plan.method.fit(context)
+            with self._training_rows():
+                learnt = plan.method.fit(context)
+            intervention = replace(learnt, settings=context.description() | learnt.settings)
             atomic_write_table(self.place / "training.parquet", log.table())
             self.keep(intervention)
         return intervention
@@ -201,11 +211,9 @@ class _Run(Session):
             return self._images(rows, "debiased images", hooks)
 
     def reference(self) -> "tuple[pd.DataFrame, dict[str, Tensor]] | None":
-        """Look at as many reference images of each prompt."""
-        plan, config = self.plan, self.plan.config
-        return record_reference(
-            plan.suite, plan.test, config.images_per_prompt, config.seed, self.instruments
-        )
+        """Look at the reference images: those that are named, or as many of each prompt."""
+        plan, count, seed = self.plan, self.plan.config.images_per_prompt, self.plan.config.seed
+        return record_reference(self.referred, plan.suite, plan.test, count, seed, self.instruments)
 
     def rows(self, variant: str, folder: str) -> "pd.DataFrame":
         """List the images of one variant."""
@@ -224,4 +232,22 @@ class _Run(Session):
     ) -> None:
         config, model = self.plan.config, self.instruments.model
         generate = generator(model, steps=config.steps, guidance=config.guidance, hooks=hooks)
-        generate_missing(generate, rows, self.place.path, tell)
+        before = _unet_rows(model)
+        made = generate_missing(generate, rows, self.place.path, tell)
+        if made and (spent := _unet_rows(model) - before):
+            self.unet_rows.setdefault("per_image", {})[str(rows["variant"].iloc[0])] = spent / made
+
+    @contextmanager
+    def _training_rows(self) -> Iterator[None]:
+        """Count the U-Net's rows also of a training that is interrupted."""
+        before = _unet_rows(self.instruments.model)
+        try:
+            yield
+        finally:
+            spent = _unet_rows(self.instruments.model) - before
+            self.unet_rows["training"] = self.unet_rows.get("training", 0) + spent
+
+
+def _unet_rows(model: Any) -> int:
+    """Return the count of a pipeline; 0 for anything else that generates."""
+    return getattr(model, "unet_rows", 0)

@@ -103,6 +103,7 @@ class Session:
             **describe_machine(device),
             "sha256": {**hashes, **self.instruments.hashes()},
             "seconds": earlier.get("seconds", {}),
+            "unet_rows": earlier.get("unet_rows", {}),
             "peak_memory_bytes": earlier.get("peak_memory_bytes", 0),
         }
         atomic_write_json(path, provenance)

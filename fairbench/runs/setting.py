@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,7 +53,9 @@ def find_setting(entrants: Sequence[Entrant], *, unpaired: bool) -> Setting:
         notes.append("unpaired: prompts are taken as independent samples, which finds less")
     elif len(prompts) < max(each.rows["prompt_id"].nunique() for each in entrants):
         notes.append(f"prompts differ: only the {len(prompts)} that all of them have are compared")
-    return Setting(entrants, panel, judges, prompts, _shared_targets(entrants), notes)
+    return Setting(
+        entrants, panel, judges, prompts, shared_targets([each.target for each in entrants]), notes
+    )
 
 
 def _shared_prompts(entrants: Sequence[Entrant]) -> "pd.Index":
@@ -93,22 +95,28 @@ def tables(setting: Setting, attribute: str) -> list[np.ndarray]:
     return [table.to_numpy() for table in ordered]
 
 
-def target_of(setting: Setting, attribute: str) -> Target:
-    """Return the probabilities that all entrants aim at, None where they are even or differ."""
+def target_of(targets: Mapping[str, Sequence[float]], attribute: str) -> Target:
+    """Return what the bias of an attribute or intersection is measured from; None for even shares."""
     names = attribute.split(PRODUCT)
-    if not set(names) & set(setting.targets):
+    given = {name: values for name, values in uneven(targets).items() if name in names}
+    if not given:
         return None
-    given = {name: setting.targets[name] for name in names if name in setting.targets}
     return tuple(TargetDistribution.parse(given, AttributeSpace(tuple(names))).joint(names).tolist())
 
 
-def _shared_targets(entrants: Sequence[Entrant]) -> dict[str, tuple[float, ...]]:
-    first, *others = (each.target for each in entrants)
+def shared_targets(targets: Sequence[Mapping[str, tuple[float, ...]]]) -> dict[str, tuple[float, ...]]:
+    """Return the uneven targets that all have; where they differ, bias is measured from even shares."""
+    first, *others = targets
     return {
         name: values
-        for name, values in first.items()
-        if max(values) - min(values) > 1e-9 and all(other.get(name) == values for other in others)
+        for name, values in uneven(first).items()
+        if all(other.get(name) == values for other in others)
     }
+
+
+def uneven(targets: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the targets that are not uniform."""
+    return {name: values for name, values in targets.items() if max(values) - min(values) > 1e-9}
 
 
 def shared_judges(entrants: Sequence[Entrant]) -> list[str]:
@@ -155,7 +163,7 @@ def differences(entrants: Sequence[Entrant], judges: Sequence[str]) -> list[str]
         "sampler steps": (_configured(entrants, "steps"), "not the method alone differs"),
         "guidance": (_configured(entrants, "guidance"), "not the method alone differs"),
         "draws": (
-            [None if each.draw_class == "emergent" else each.draw for each in entrants],
+            [each.draw if each.draw_class in ("drawn", "coupled") else None for each in entrants],
             "shares that are drawn as a quota vary less than independent ones",
         ),
     }
@@ -187,6 +195,7 @@ def _grouped(entrants: Sequence[Entrant], values: Sequence[str | None]) -> str:
 
 def _spelled(target: Mapping[str, Sequence[float]]) -> str:
     """Write a target as it is typed; every uniform one alike, whatever the attributes."""
-    uneven = {name: values for name, values in target.items() if max(values) - min(values) > 1e-9}
-    parts = (f"{name}={'/'.join(f'{value:g}' for value in values)}" for name, values in uneven.items())
+    parts = (
+        f"{name}={'/'.join(f'{value:g}' for value in values)}" for name, values in uneven(target).items()
+    )
     return ",".join(parts) or "uniform"

@@ -8,31 +8,7 @@ import shutil
 import pytest
 import yaml
 
-from fairbench.cli.main import main
 from tests.runs.small import SUITE
-
-
-@pytest.fixture
-def fairbench(capsys, monkeypatch, tmp_path_factory):
-    """Run a command line in an empty directory; returns its exit code, output and errors."""
-    here = tmp_path_factory.mktemp("here")
-    monkeypatch.chdir(here)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
-
-    def refused(*arguments):
-        code, out, err = call(*arguments)
-        assert (code, out) == (2, ""), err
-        assert err.startswith("fairbench: ") and err.count("\n") == 1, err
-        assert not list(here.iterdir())
-        return err
-
-    call.refused = refused
-    return call
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairbench.cli.main import main
 from fairbench.runs.runner import run
 
 
@@ -15,29 +14,6 @@ def done(built, tmp_path_factory):
         patch.syspath_prepend(built.root / "plugin")
         run(built.config(), out)
     return out
-
-
-@pytest.fixture
-def fairbench(capsys, monkeypatch, tmp_path_factory):
-    """Run a command line in an empty directory; returns its exit code, output and errors."""
-    here = tmp_path_factory.mktemp("here")
-    monkeypatch.chdir(here)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
-
-    def refused(*arguments):
-        code, out, err = call(*arguments)
-        assert (code, out) == (2, ""), err
-        assert err.startswith("fairbench: ") and err.count("\n") == 1, err
-        assert not list(here.iterdir())
-        return err
-
-    call.refused = refused
-    return call
 
 
 def test_a_run_is_scored_again_and_judged_by_others(fairbench, small, done):
@@ -96,6 +72,9 @@ def test_stopping_by_itself_says_what_it_saved(fairbench, small, tmp_path):
         (("--images", "{images}", "--judge", "portraits-eval-c3"), "unknown judge"),
         (("--images", "{images}", "--suite", "occupations"), "unknown test prompt"),
         (("--model", "somebodys/model"), "needs a revision"),
+        (("--model", "portraits", "--draw-class", "drawn"), "a method says its own"),
+        (("--images", "{images}", "--draw-class", "mergent"), "draw_class: Input should be 'emergent'"),
+        (("--images", "{images}", "--judge", "portraits-eval-a", "--reference", "x"), "--features"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line(fairbench, small, tmp_path, arguments, message):
@@ -118,3 +97,13 @@ def test_only_a_model_that_is_named_brings_judges_for_given_images(fairbench, tm
 
 def test_scoring_needs_a_finished_run(fairbench, tmp_path):
     assert "not a finished run" in fairbench.refused("score", tmp_path)
+
+
+def test_a_run_is_shown_again_with_each_class_by_itself(fairbench, done):
+    code, out, err = fairbench("show", done)
+    assert code == 0, err
+    assert "gaming gap" in out and "rms, no noise" in out
+    assert [line.split()[:2] for line in out.splitlines() if line.startswith("female")] == [
+        ["female", "original"], ["female", "nudge"],
+    ]  # fmt: skip
+    assert json.loads(fairbench("show", done, "--json")[1]) == json.loads((done / "metrics.json").read_text())

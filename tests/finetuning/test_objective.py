@@ -74,6 +74,17 @@ def test_alignment_is_the_mean_over_prompts_of_confident_cross_entropies(tmp_pat
     assert row["faces"] == 1
 
 
+@pytest.mark.parametrize(
+    ("target", "gap"),
+    # 4 of 5 female in both prompts: |(.8 - t) - (.2 - (1 - t))|
+    [("uniform", 0.6), ("gender=0.8/0.2", 0), ("gender=0.75/0.25", 0.1), ("gender=0.2/0.8", 1.2)],
+)
+def test_the_gap_of_the_training_images_is_that_to_the_target(tmp_path, target, gap):
+    reds = [0.1, -0.2, 0.3, 0.25, 0.15, 0.05, -0.1, 0.2, 0.3, 0.35]
+    _, row = evaluate(tmp_path, pictures(reds), prompts=2, target=target)
+    assert row["gap_gender"] == pytest.approx(gap, abs=1e-6)
+
+
 def test_pictures_without_a_face_take_no_part(tmp_path):
     images = pictures([0.1, -0.2, 0.3, 0.2, 0.15, 0.3])
     images[2:] = 0

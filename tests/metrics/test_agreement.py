@@ -67,7 +67,7 @@ def records(prompts=20, images=10, flip=0.0, seed=0):
 
 
 def test_judges_that_agree_and_judges_that_guess():
-    assert agreement(records(), ["a", "b"], "gender") == {"value": 1.0, "interval": (1.0, 1.0)}
+    assert agreement(records(), ["a", "b"], "gender") == {"value": 1.0, "interval": [1.0, 1.0]}
     guessing = agreement(records(prompts=50, flip=0.5), ["a", "b"], "gender")
     assert guessing["interval"][0] < 0 < guessing["interval"][1]
     some = agreement(records(prompts=50, flip=0.1), ["a", "b"], "gender")
@@ -83,7 +83,19 @@ def test_a_method_that_pleases_the_judge_it_learnt_from_has_a_gap_below_zero():
     truth = rows.groupby("prompt_id")["a/gender/male"].mean()
     assert found["value"] == pytest.approx(-(abs(2 * truth - 1)).mean())
     assert found["interval"][0] < found["value"] < found["interval"][1] < 0
-    assert gaming_gap(rows, "a", ["a", "b"], "gender") == {"value": 0.0, "interval": (0.0, 0.0)}
+    assert gaming_gap(rows, "a", ["a", "b"], "gender") == {"value": 0.0, "interval": [0.0, 0.0]}
+
+
+def test_the_gaming_gap_may_be_measured_from_an_uneven_target():
+    rows, target = records(prompts=30), np.array([0.25, 0.75])
+
+    def bias(judge):
+        male = (rows[f"{judge}/gender/male"] > 0.5).groupby(rows["prompt_id"]).mean()
+        return (abs((1 - male - 0.25) - (male - 0.75))).mean()
+
+    found = gaming_gap(rows, "t", ["a"], "gender", tuple(target))
+    assert found["value"] == pytest.approx(bias("t") - bias("a"))
+    assert found["value"] != pytest.approx(gaming_gap(rows, "t", ["a"], "gender")["value"])
 
 
 def test_no_face_no_value():

@@ -85,6 +85,17 @@ def test_two_attributes_may_be_told_of_the_same_images():
     assert listening.width < 0.25
 
 
+def test_the_gap_may_be_measured_from_an_uneven_target():
+    rng, target = np.random.default_rng(4), np.array([0.25, 0.75])
+    reached = watch(np.tile(target, (10, 1)), rng, steps=150, target=target).interval
+    assert reached[0] == 0 and reached[1] < 0.3
+    low, high = watch(np.full((10, 2), 0.5), rng, steps=150, target=target).interval
+    assert low <= rms_gap(0.5 - np.tile(target, (10, 1))) == 0.5 <= high < 0.65
+    assert watch(np.tile([1.0, 0.0], (10, 1)), rng, steps=150, target=target).interval[1] == pytest.approx(
+        1.5
+    )
+
+
 def test_every_block_must_be_whole():
     sequence = GapSequence(3, 2)
     with pytest.raises(ValueError, match="needs 8 images"):

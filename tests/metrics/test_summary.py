@@ -94,7 +94,7 @@ def test_what_is_new_beside_the_bias() -> None:
     assert found["t_interval"] == list(t_interval([0.5, 1.0]) or ())
     assert found["bounds_interval"][0] < 0.25 < 0.75 < found["bounds_interval"][1]
     assert found["minimum_detectable"] == minimum_detectable_gap([4, 4], 2)
-    assert found["to_target"] is None and found["transport"] is None
+    assert found["target"] is None and found["transport"] is None
     assert summarise(records(TWO), "j", ["gender"])["gender"]["corrected"] is None
 
 
@@ -102,12 +102,27 @@ def test_a_target_that_is_not_uniform() -> None:
     found = summarise(
         records(TWO), "j", ["gender", "age"], target={"gender": [0.25, 0.75], "age": [0.5, 0.5]}
     )
-    to_target = found["gender"]["to_target"]
-    assert to_target["probabilities"] == [0.25, 0.75]
-    assert to_target["bias_mean"] == pytest.approx((1 + 0.5) / 2)
-    assert to_target["floor"] == noise_floor(4, 2, [0.25, 0.75])
-    assert found["age"]["to_target"] is None
-    assert found["gender x age"]["to_target"]["probabilities"] == [0.125, 0.125, 0.375, 0.375]
+    gender, counts = found["gender"], [[3, 1], [0, 4]]
+    assert gender["target"] == [0.25, 0.75]
+    assert [row["bias"] for row in gender["per_prompt"]] == pytest.approx([1, 0.5])
+    assert gender["per_prompt"][1]["bounds"] == pytest.approx(
+        [0, 0.5]
+    )  # two of the four female; none of them
+    assert gender["bias_mean"] == pytest.approx((1 + 0.5) / 2)
+    assert gender["floor"] == noise_floor(4, 2, [0.25, 0.75])
+    assert gender["minimum_detectable"] == minimum_detectable_gap([4, 4], 2, [0.25, 0.75])
+    gap = gap_estimate(counts, [0.25, 0.75])
+    assert gap is not None and gap["interval"] is not None and gap["interval"][1] > 1
+    assert gender["debiased_signed"] == gap["signed"] and gender["debiased_interval"] == list(gap["interval"])
+    assert found["age"]["target"] is None and found["age"]["bias_mean"] == 1
+    assert found["gender x age"]["target"] == [0.125, 0.125, 0.375, 0.375]
+
+
+def test_a_uniform_target_is_the_bias_of_the_paper() -> None:
+    frame = records(TWO)
+    assert summarise(frame, "j", ["gender"], target={"gender": [0.5, 0.5]}) == summarise(
+        frame, "j", ["gender"]
+    )
 
 
 def test_age_in_order() -> None:

@@ -126,6 +126,24 @@ def test_what_the_two_do_not_share_is_said(stored):
     assert next(row for row in rows if row.metric == "gender bias").worse
 
 
+def test_a_bias_is_measured_from_the_target_of_both_in_intersections_too(stored):
+    def gender_by_age(share):
+        found = reference_of(stored(share, target=(0.25, 0.75)))
+        prompts = {
+            key: prompt.model_copy(update={"counts": prompt.counts | {"gender x age": (f, 0, m, 0)}})
+            for key, prompt in found.prompts.items()
+            for f, m in [prompt.counts["gender"]]
+        }
+        classes = found.classes | {"gender x age": ("female young", "female old", "male young", "male old")}
+        target = found.target | {"age": (1.0, 0.0)}
+        return found.model_copy(update={"prompts": prompts, "classes": classes, "target": target})
+
+    rows, _ = check(gender_by_age(0.75), gender_by_age(0.5))
+    found = {row.metric: row for row in rows}
+    for name in ("gender bias", "gender x age bias"):
+        assert found[name].value < found[name].reference
+
+
 def test_another_judge_is_refused(stored):
     reference = reference_of(stored())
     other = stored(judges={name: "z" * 64 for name in JUDGES})

@@ -8,7 +8,7 @@ import pytest
 from fairbench.errors import UserError
 from fairbench.metrics.counts import count_table, prompt_biases
 from fairbench.runs.comparison import _tests, compare
-from fairbench.runs.setting import Setting
+from fairbench.runs.setting import Setting, target_of
 from fairbench.runs.stored import load_run
 from tests.runs.stored_runs import JUDGES, TRAINING, men, store_run
 
@@ -162,11 +162,26 @@ def test_a_target_that_all_aim_at_is_what_bias_is_measured_from(stored):
     assert any(line.startswith("targets differ: gender=0.25/0.75") for line in mixed["differences"])
 
 
+def test_the_target_of_an_intersection_is_the_product_and_even_ones_are_none():
+    targets = {"gender": (0.25, 0.75), "race": (0.25,) * 4}
+    assert target_of(targets, "gender") == (0.25, 0.75)
+    assert target_of(targets, "race") is target_of(targets, "age") is target_of({}, "gender x race") is None
+    assert target_of(targets, "age x gender") == (0.125, 0.375, 0.125, 0.375)
+
+
 def test_coupled_images_have_no_floor(stored):
     found = compare([stored("balanced", 0.5, draw_class="coupled")])
     assert row(found, "B")["fair"] is None and row(found, "B")["floor_p"] is None
     quota = compare([stored("quota", 0.5, draw_class="drawn", draw="quota")])
     assert row(quota, "B")["fair"] is None
+
+
+def test_images_of_which_nobody_says_who_chose_are_not_called_fair(stored):
+    folder = stored("original", 0.5, draw_class="unknown", noise=2)
+    found = compare([folder, stored("fair", 0.5, noise=1)])
+    assert [run["draw_class"] for run in found["runs"]] == ["unknown", "emergent", "emergent"]
+    assert row(found, "A")["fair"] is None and row(found, "C")["fair"]
+    assert any("unknown (A)" in line for line in found["differences"])
 
 
 def test_unchanged_quality_is_shown_not_assumed(stored):
@@ -255,7 +270,7 @@ def test_what_the_runner_writes_can_be_compared_checked_and_gated(small, tmp_pat
     assert row(found, "B")["bias_mean"] == pytest.approx(
         metrics["variants"]["nudge"]["bias"]["gender"]["bias_mean"]
     )
-    assert row(found, "B")["gaming_gap"]["value"] == pytest.approx(metrics["gaming_gap"]["gender"])
+    assert row(found, "B")["gaming_gap"] == metrics["gaming_gap"]["gender"]
     assert set(found["panel"]["gender"]["without"]) == {"judge-a", "judge-b"}
     reference = reference_of(stored)
     assert set(reference.classes) == {"gender", "race"} and "clip_i" in reference.prompts["cook"].quality

@@ -15,6 +15,7 @@ from fairbench.errors import UserError
 from fairbench.intervention import Intervention
 from fairbench.runs import images as images_module
 from fairbench.runs import runner
+from fairbench.runs.directory import default_directory
 from fairbench.runs.runner import run
 from fairbench.storage import is_full_disk
 from tests.runs.small import renamed
@@ -43,7 +44,7 @@ def test_a_run_leaves_everything_that_belongs_to_it_and_nothing_half_written(don
     assert not list(out.rglob("*.tmp"))
     assert yaml.safe_load((out / "config.yaml").read_text()) == built.config().model_dump(mode="json")
     assert json.loads((out / "metrics.json").read_text()) == metrics
-    assert (metrics["schema_version"], metrics["method"]) == (2, "nudge")
+    assert (metrics["schema_version"], metrics["method"]) == (3, "nudge")
     assert json.loads((out / "status.json").read_text())["status"] == "finished"
     assert list(pd.read_parquet(out / "training.parquet")["update"]) == [1, 2, 3]
     assert len(pictures(out)) == 2 * 2 * 3
@@ -108,6 +109,22 @@ def test_provenance_names_code_machine_networks_times_and_memory(done):
         for value in group.values()
     ]
     assert len(hashes) == 7 and all(len(value) == 64 for value in hashes)
+
+
+def test_the_rows_of_the_unet_are_counted_per_image(done):
+    """Two steps with guidance are four rows; the method fits without the U-Net."""
+    counted = json.loads((done[0] / "provenance.json").read_text())["unet_rows"]
+    assert counted == {"training": 0, "per_image": {"original": 4, "nudge": 4}}
+
+
+def test_on_the_validation_prompts_nothing_of_the_test_is_seen(small, tmp_path):
+    config = small.config(split="validation", updates=1)
+    metrics = run(config, tmp_path / "run")
+    records = pd.read_parquet(tmp_path / "run" / "records.parquet")
+    assert set(records["concept"]) == {"dj"} and default_directory(config).name.endswith(
+        "-validation-gender-s0"
+    )
+    assert metrics["variants"]["nudge"]["bias"]["gender"]["prompts"] == 1
 
 
 def test_progress_goes_from_nothing_to_all(done):
