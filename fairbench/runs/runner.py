@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +16,7 @@ from fairbench.config import RunConfig
 from fairbench.errors import UserError
 from fairbench.intervention import FitContext, Intervention
 from fairbench.runs.adaptive import Adaptive
+from fairbench.runs.contents import contents
 from fairbench.runs.directory import RunDirectory, default_directory
 from fairbench.runs.given import Given
 from fairbench.runs.images import adopt, generate_missing, generator
@@ -84,6 +86,9 @@ def run(
     given = _given_adapter(plan)
     place = RunDirectory(out or default_directory(config))
     place.check(config, fresh=fresh)
+    made_of = cache(lambda: contents(config, trains=plan.trains, model=model) | {"suite": plan.suite.sha256})
+    if not fresh:
+        place.check_contents(made_of)
     if place.finished and not fresh:
         return load_run(place.path).metrics
     instruments = load_instruments(plan, model)
@@ -91,10 +96,10 @@ def run(
     with lock(place.path):
         if fresh:
             place.clear()
-        session = _Run(plan, place, instruments, referred, progress, warn)
+        session = _Run(plan, place, instruments, made_of(), referred, progress, warn)
         if given and not place.adapter.is_dir():
             session.keep(given)
-        adopt(session.rows(ORIGINAL, "original"), place.path, originals)
+        adopt(session.rows(ORIGINAL, "original"), place.path, [*filter(place.same_original, originals)])
         return session.to_the_end(draw)
 
 
@@ -122,11 +127,11 @@ class _Run(Session):
         plan: Plan,
         place: RunDirectory,
         instruments: Instruments,
+        hashes: dict[str, Any],
         referred: Given | None,
         progress: Progress,
         warn: Callable[[str], None],
     ) -> None:
-        hashes = {"suite": plan.suite.sha256} | ({"reference": referred.sha256()} if referred else {})
         super().__init__(place, plan.config, instruments, hashes, progress)
         self.plan, self.referred, self.warn = plan, referred, warn
         self.unet_rows: dict[str, Any] = self.provenance["unet_rows"]
