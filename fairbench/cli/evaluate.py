@@ -56,7 +56,7 @@ def evaluate(
     from fairbench.cli.progress import live_progress
     from fairbench.cli.result import print_result
     from fairbench.cli.run import draw_pictures
-    from fairbench.runs.directory import default_directory
+    from fairbench.runs.directory import RunDirectory, default_directory
 
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
     given = {
@@ -76,9 +76,10 @@ def evaluate(
     }
     config = _settings(run, model, images, {key: value for key, value in given.items() if value is not None})
     place = out or default_directory(config)
+    done_before = RunDirectory(place).finished and not fresh
     with live_progress(quiet=as_json) as progress:
         metrics = _work(config)(config, place, fresh=fresh, progress=progress, draw=draw_pictures)
-    print_result(metrics, place, as_json)
+    print_result(metrics, place, as_json, done_before)
 
 
 def _settings(run: Path | None, model: str | None, images: Path | None, given: dict[str, Any]) -> "RunConfig":

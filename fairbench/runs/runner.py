@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from fairbench.errors import UserError
 from fairbench.finetuning.processes import Processes
 from fairbench.intervention import Intervention
 from fairbench.runs.adaptive import Adaptive
+from fairbench.runs.contents import contents
 from fairbench.runs.directory import RunDirectory, default_directory
 from fairbench.runs.fitting import fit_context, help_to_fit
 from fairbench.runs.given import Given
@@ -88,6 +90,9 @@ def run(
         return load_run(place.path).metrics
     given = _given_adapter(plan)
     place.check(config, fresh=fresh)
+    made_of = cache(lambda: contents(config, trains=plan.trains, model=model) | {"suite": plan.suite.sha256})
+    if not fresh:
+        place.check_contents(made_of)
     if place.finished and not fresh:
         processes.call(False)
         return load_run(place.path).metrics
@@ -97,10 +102,10 @@ def run(
     with lock(place.path):
         if fresh:
             place.clear()
-        session = _Run(plan, place, instruments, referred, progress, warn)
+        session = _Run(plan, place, instruments, made_of(), referred, progress, warn)
         if given and not place.adapter.is_dir():
             session.keep(given)
-        adopt(session.rows(ORIGINAL, "original"), place.path, originals)
+        adopt(session.rows(ORIGINAL, "original"), place.path, [*filter(place.same_original, originals)])
         metrics = session.to_the_end(draw)
     processes.call(False)
     return metrics
@@ -139,11 +144,11 @@ class _Run(Session):
         plan: Plan,
         place: RunDirectory,
         instruments: Instruments,
+        hashes: dict[str, Any],
         referred: Given | None,
         progress: Progress,
         warn: Callable[[str], None],
     ) -> None:
-        hashes = {"suite": plan.suite.sha256} | ({"reference": referred.sha256()} if referred else {})
         super().__init__(place, plan.config, instruments, hashes, progress)
         self.plan, self.referred, self.warn = plan, referred, warn
         self.unet_rows: dict[str, Any] = self.provenance["unet_rows"]

@@ -95,6 +95,12 @@ def test_only_a_model_that_is_named_brings_judges_for_given_images(fairbench, tm
     assert json.loads(out)["primary_judge"] == "portraits-eval-a"
 
 
+def test_an_evaluation_that_was_done_already_says_so(fairbench, small, done):
+    command = ("evaluate", done, "--judge", small.root / "judge-b")
+    said = [fairbench(*command)[1], fairbench(*command)[1], fairbench(*command, "--fresh")[1]]
+    assert ["this run was already done" in out for out in said] == [False, True, False]
+
+
 def test_scoring_needs_a_finished_run(fairbench, tmp_path):
     assert "not a finished run" in fairbench.refused("score", tmp_path)
 
