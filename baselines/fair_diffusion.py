@@ -38,15 +38,15 @@ class FairDiffusion:
     The momentum :math:`\nu` builds up from the first step.
 
     Source: arXiv 2302.10893 for the use, arXiv 2301.12247 for the guidance. The defaults are those of the
-    authors' script, with its 5 warm-up steps of 50 as a share. It has two classes, of sign 1 and -1; with more,
-    signs of -1 would push away from what all edit prompts share, a person.
+    authors' script, with its 5 warm-up steps of 50 as a share. It has two classes, of sign 1 and -1;
+    with more, signs of -1 would push away from what all edit prompts share, a person.
 
     Limits: one more U-Net row per class of every attribute. Many classes push against each other, and the
-    scale has to be chosen by hand for a model; a prompt without people is pushed as well.
-    The threshold is a quantile over the pixels of the latents and so has to be chosen for their number: of the
-    8 x 8 of `portraits` the default leaves 4. There, for race uniform, 40 images (10 validation occupations)
-    showed the four classes in the shares .50 .32 .03 .15, and .35 .30 .28 .08 at a threshold of .5, with the
-    occupation recognised in .88 and .80 of them. SDXL is not supported.
+    scale has to be chosen by hand for a model; a prompt without people is pushed as well. The threshold is a
+    quantile over the pixels of the latents, and has to be chosen for their number: of the 8 x 8 of
+    `portraits` the default leaves 4. There, 40 images of 10 validation occupations showed the four classes of
+    race in the shares .50 .32 .03 .15, and .35 .30 .28 .08 with a threshold of .5; the occupation was
+    recognised in .88 and .80 of them. SDXL is not supported.
     """
 
     name: ClassVar[str] = "fair_diffusion"
