@@ -71,9 +71,7 @@ def evaluate(
 
 def show(metrics: dict[str, Any], directory: Path, as_json: bool) -> None:
     """Print the table of an evaluation and what became of other things, or all of it as JSON."""
-    from rich.console import Console
-
-    from fairbench.cli.output import print_json
+    from fairbench.cli.output import make_console, print_json
     from fairbench.cli.run import print_result
     from fairbench.report.effects import side_effects
 
@@ -82,7 +80,7 @@ def show(metrics: dict[str, Any], directory: Path, as_json: bool) -> None:
         return
     print_result(metrics, directory, done_before=False)
     if (effects := side_effects(metrics)) is not None:
-        Console().print(effects)
+        make_console().print(effects)
     if stopped := metrics.get("sequential"):
         for name, entry in stopped["attributes"].items():
             low, high = entry["interval"]

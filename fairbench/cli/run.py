@@ -224,11 +224,10 @@ def draw_pictures(
 
 def print_result(metrics: dict[str, Any], directory: Path, done_before: bool) -> None:
     """Print the table of a run, and where everything is."""
-    from rich.console import Console
-
+    from fairbench.cli.output import make_console
     from fairbench.report import tables
 
-    console = Console()
+    console = make_console()
     if done_before:
         console.print("this run was already done; --fresh repeats it", highlight=False)
     console.print(tables.before_after(metrics))
