@@ -12,7 +12,7 @@ from fairbench.config import RunConfig, make_config
 from fairbench.errors import UserError
 from fairbench.runs.directory import RunDirectory, default_directory
 from fairbench.runs.given import Given, find_images, of_run
-from fairbench.runs.instruments import Instruments, load_observers
+from fairbench.runs.instruments import Instruments, load_observers, refuse_training_features
 from fairbench.runs.measurement import Measurement, spelled, used
 from fairbench.runs.reading import check_images
 from fairbench.runs.records import record_reference
@@ -165,7 +165,8 @@ def evaluate_images(
 def _describe(
     config: RunConfig, given: Given, suite: PromptSuite | None, instruments: Instruments
 ) -> Measurement:
-    """Write down what is known of the images; the judge that a method learnt from must not evaluate it."""
+    """Write down what is known of the images; networks that a method learnt from must not evaluate it."""
+    refuse_training_features(instruments.features, given.training_features)
     judges = (*used(instruments), *given.judges)
     trained = {judge.sha256 for judge in given.judges if judge.trained}
     for judge in judges:

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,14 @@ def test_the_training_judge_may_not_evaluate_under_any_name(small, tmp_path):
     with pytest.raises(UserError, match="name each one once"):
         run(twice, tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+def test_training_features_may_not_measure_under_any_name(small, tmp_path):
+    copied = tmp_path / "renamed"
+    shutil.copytree(small.root / "ssl-train", copied)
+    with pytest.raises(UserError, match="features ssl-train train the method"):
+        run(small.config(features=[str(copied)]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_renderer_is_measured_like_any_model_with_its_own_references(small, tmp_path):
