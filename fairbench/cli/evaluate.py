@@ -11,6 +11,9 @@ from fairbench.errors import UserError
 if TYPE_CHECKING:
     from fairbench.config import RunConfig
 
+GENERATING = ("images_per_prompt", "test_prompts", "until_width", "steps", "guidance")
+"""What only a model that makes images has a use for."""
+
 
 def evaluate(
     run: Annotated[
@@ -95,10 +98,16 @@ def _settings(run: Path | None, model: str | None, images: Path | None, given: d
         return make_config(
             {"method": "original", "model": name or "portraits", "model_options": options, **given}
         )
-    if "until_width" in given:
-        raise UserError("--until-width generates images: leave out --images")
+    _generates_nothing(given, "--images has them")
     source = {"images": str(images), "suite": "own", "model": name or _called_after(images)}
     return make_config({"method": "original", "model_options": options, **source, **given})
+
+
+def _generates_nothing(given: dict[str, Any], why: str) -> None:
+    """Refuse what would be ignored where the images are there."""
+    for key in GENERATING:
+        if key in given:
+            raise UserError(f"--{key.replace('_', '-')} is for making images, and {why}: leave it out")
 
 
 def _called_after(images: Path) -> str:
@@ -111,11 +120,17 @@ def _called_after(images: Path) -> str:
 
 def _of_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Take over the settings of a run: its images are judged again, or its adapter makes those of a suite."""
+    from fairbench.runs.registry import ORIGINAL
     from fairbench.runs.stored import load_run
 
     config = {**load_run(run).config, "until_width": None, "draw_class": None}
     if "suite" not in given:
+        _generates_nothing(given, f"{run} has them; --suite makes new ones")
         return config | {"images": str(run)} | given
+    if "until_width" in given and config["method"] != ORIGINAL:
+        raise UserError(
+            f"--until-width measures a model as it is, and {run} is of {config['method']}: leave one out"
+        )
     adapter = {"adapter": str(run / "adapter")} if (run / "adapter").is_dir() else {}
     return config | {"images": None, "split": "test", "test_prompts": None} | adapter | given
 

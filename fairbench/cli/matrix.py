@@ -44,7 +44,7 @@ def run_matrix(
     )
     place = out or (Path("runs") / matrix.stem if matrix else Path("runs"))
 
-    from fairbench.cli.output import print_json
+    from fairbench.cli.output import make_console, print_json
     from fairbench.report.matrix import cells_frame, draw_all, lay_out
     from fairbench.runs.matrix import run_cells
     from fairbench.storage import atomic_write_json
@@ -59,9 +59,7 @@ def run_matrix(
     if as_json:
         print_json(rows)
     else:
-        from rich.console import Console
-
-        console = Console()
+        console = make_console()
         console.print(lay_out(rows))
         console.print(f"runs: {place}", highlight=False, soft_wrap=True)
         for picture in pictures:

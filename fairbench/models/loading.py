@@ -46,7 +46,7 @@ PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
 HUB_FILES = [
     "model_index.json",
     "fairbench.json",
-    "tokenizer/*",
+    *(f"tokenizer/*.{ending}" for ending in ("json", "txt")),
     "scheduler/*.json",
     *(f"{component}/*.json" for component in WEIGHTS),
     *(
@@ -158,6 +158,10 @@ def check_directory(directory: Path) -> None:
                 f"the {component} of {directory} is a {library}.{class_name}: only {' or '.join(allowed)} is "
                 "supported, and code that comes with a model is never run"
             )
+    if code := next(
+        directory.glob("*/*.py"), None
+    ):  # diffusers took tokenizer/transformers.py for the library
+        raise UserError(f"{code}: code that comes with a model is never run; remove it to load the model")
     for component, stem in WEIGHTS.items():
         _check_weights(directory / component, stem)
 

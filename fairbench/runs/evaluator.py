@@ -15,7 +15,12 @@ from fairbench.reading import check_images
 from fairbench.runs.contents import contents
 from fairbench.runs.directory import RunDirectory, default_directory
 from fairbench.runs.given import Given, find_images, of_run
-from fairbench.runs.instruments import Instruments, load_observers, refuse_twins
+from fairbench.runs.instruments import (
+    Instruments,
+    load_observers,
+    refuse_training_features,
+    refuse_twins,
+)
 from fairbench.runs.measurement import Measurement, spelled, used
 from fairbench.runs.reference_images import find_reference, record_reference
 from fairbench.runs.registry import ORIGINAL
@@ -178,7 +183,8 @@ def _images(source: Path, suite: PromptSuite | None, given: Given) -> dict[str, 
 def _describe(
     config: RunConfig, given: Given, suite: PromptSuite | None, instruments: Instruments
 ) -> Measurement:
-    """Write down what is known of the images; the judge that a method learnt from must not evaluate it."""
+    """Write down what is known of the images; networks that a method learnt from must not evaluate it."""
+    refuse_training_features(instruments.features, given.training_features)
     judges = (*used(instruments), *given.judges)
     trained = [judge for judge in given.judges if judge.trained]
     for judge in judges:

@@ -4,7 +4,7 @@ The embedded model brings its own; for any other model they must be named, becau
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,8 @@ def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
     Raises
     ------
     UserError
-        The method trains but the model can only be evaluated, a judge does not cover the attributes or is
-        used on both sides, none is named for a model that brings none, or a prompt is too long.
+        The method trains but the model can only be evaluated, a judge does not cover the attributes, a
+        network is used on both sides, none is named for a model that brings none, or a prompt is too long.
     """
     config = plan.config
     given, model = model is not None, model or load_model(config.model, **config.model_options)
@@ -79,15 +79,16 @@ def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
         check_covers(training_judge, plan.space)
         refuse_training_judge(judges, training_judge)
         refuse_twins([judge.name for judge in (*judges, training_judge)])
+    names = named["training_features"] if plan.trains else ()
+    training_features = tuple(load_features(name).to(device) for name in names)
+    refuse_training_features(features, {network.sha256 for network in training_features})
     _check_prompts(plan, None if given else model, features)
     return Instruments(
         model=model,
         judges=judges,
         training_judge=training_judge,
         features=features,
-        training_features=tuple(load_features(name).to(device) for name in named["training_features"])
-        if plan.trains
-        else (),
+        training_features=training_features,
         reference=_reference(config, plan.suite, plan.test),
     )
 
@@ -99,6 +100,16 @@ def load_observers(
     named = named_networks(config, trains=False)
     judges, features = _observers(named, space, best_device())
     return Instruments(None, judges, None, features, (), _reference(config, suite, prompts))
+
+
+def refuse_training_features(evaluation: Iterable[ImageFeatures], learnt: Collection[str]) -> None:
+    """Raise a ``UserError`` where a network a method learnt from would say how little its images changed."""
+    for network in evaluation:
+        if network.sha256 in learnt:
+            raise UserError(
+                f"features {network.name} train the method, so they cannot measure it; "
+                "name others with --features"
+            )
 
 
 def best_device() -> str:

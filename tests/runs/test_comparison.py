@@ -275,4 +275,5 @@ def test_what_the_runner_writes_can_be_compared_checked_and_gated(small, tmp_pat
     reference = reference_of(stored)
     assert set(reference.classes) == {"gender", "race"} and "clip_i" in reference.prompts["cook"].quality
     assert not any(metric.worse for metric in check(reference, reference)[0])
-    assert_bias_at_most(stored, "gender", 1.0)
+    with pytest.raises(AssertionError, match="2 prompts with a usable image are too few"):
+        assert_bias_at_most(stored, "gender", 1.0)

@@ -113,6 +113,13 @@ def test_a_judge_may_not_be_called_like_what_has_judged_the_images_already(small
         assert not (tmp_path / "e").exists()
 
 
+def test_the_features_that_trained_a_method_may_not_measure_its_run(small, done, tmp_path):
+    settings = load_run(done).config | {"images": str(done), "features": [str(small.root / "ssl-train")]}
+    with pytest.raises(UserError, match="features ssl-train train the method, so they cannot measure it"):
+        evaluate_images(small.config(**settings), tmp_path / "again")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_callable_is_measured_like_the_model_it_wraps(small, tmp_path):
     model = load_model(str(small.root / "model"))
 

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +290,14 @@ def test_a_training_and_an_evaluation_judge_may_not_share_a_name(small, tmp_path
     namesake = renamed(small.root / "judge-a", tmp_path / "judge", "judge-train")
     with pytest.raises(UserError, match="two networks are called judge-train"):
         run(small.config(judges=[namesake]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_features_may_not_measure_under_any_name(small, tmp_path):
+    copied = tmp_path / "renamed"
+    shutil.copytree(small.root / "ssl-train", copied)
+    with pytest.raises(UserError, match="features ssl-train train the method"):
+        run(small.config(features=[str(copied)]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
