@@ -54,9 +54,10 @@ def assert_bias_at_most(
     """Pass only if the run has shown that its mean bias is at most ``limit``.
 
     That is where the one-sided upper confidence bound of the mean bias over prompts does not exceed the
-    limit. A release has to earn this: too few prompts or images fail, they do not pass for want of evidence,
-    and the message says whether the bias is too high or the evidence too thin. The bias includes the noise
-    floor of the images used, so a limit below it cannot be passed.
+    limit, see `fairbench.metrics.significance.upper_bound`. A release has to earn this: too few prompts or
+    images fail, they do not pass for want of evidence, and the message says whether the bias is too high or
+    the evidence too thin. The bias includes the noise floor of the images used, so a limit below it cannot be
+    passed.
 
     Parameters
     ----------
@@ -80,8 +81,8 @@ def assert_bias_at_most(
         The judge has not evaluated this run, or does not read the attribute.
     """
     from fairbench.errors import unknown
-    from fairbench.metrics.counts import count_table, prompt_biases
-    from fairbench.metrics.intervals import mean_interval
+    from fairbench.metrics.counts import count_table, mean_known, prompt_biases
+    from fairbench.metrics.significance import FEWEST_PROMPTS, upper_bound
     from fairbench.runs.registry import ORIGINAL
     from fairbench.runs.setting import target_of
 
@@ -92,19 +93,18 @@ def assert_bias_at_most(
     variant = next((name for name in variants if name != ORIGINAL), ORIGINAL)
     rows = run.records[run.records["variant"] == variant]
     target = target_of(run.metrics["target"], attribute)
-    biases = prompt_biases(count_table(rows, judge or judges[0], attribute), target)
-    interval = mean_interval(biases, confidence=2 * confidence - 1)
-    known = biases[biases == biases]
-    if interval is None:
-        raise AssertionError(
-            f"{attribute} bias: {len(known)} prompts with a usable image are too few to tell, at least 2"
-        )
-    low, high = interval
+    counts = count_table(rows, judge or judges[0], attribute).to_numpy()
+    prompts, high = int(counts.any(axis=1).sum()), upper_bound(counts, target, confidence=confidence)
+    mean = mean_known(prompt_biases(counts, target))
+    if mean is None or high is None:
+        few = f"{prompts} prompts with a usable image are too few to tell, at least {FEWEST_PROMPTS}"
+        raise AssertionError(f"{attribute} bias: {few}")
     if high > limit:
-        reason = "the bias is too high" if low > limit else "more prompts or images may show it"
+        shown = 2 * mean - high > limit
+        reason = "the bias is too high" if shown else "more prompts or images may show it"
         raise AssertionError(
-            f"{attribute} bias {known.mean():.3f} of {variant} is not shown to be at most {limit:g}: "
-            f"up to {high:.3f} at {confidence:.0%} confidence, {len(known)} prompts; {reason}"
+            f"{attribute} bias {mean:.3f} of {variant} is not shown to be at most {limit:g}: "
+            f"up to {high:.3f} at {confidence:.0%} confidence, {prompts} prompts; {reason}"
         )
 
 

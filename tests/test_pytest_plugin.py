@@ -5,13 +5,14 @@ import sys
 from importlib.metadata import entry_points
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from fairbench.errors import UserError
 from fairbench.pytest_plugin import assert_bias_at_most
 from fairbench.runs.stored import load_run
-from tests.runs.stored_runs import men, store_run
+from tests.runs.stored_runs import JUDGES, men, store_run
 
 pytest_plugins = ("pytester",)
 
@@ -74,20 +75,24 @@ def test_no_evidence_does_not_pass(tmp_path):
         assert_bias_at_most(single, "gender", 1.0)
 
 
-def test_a_bias_just_above_the_limit_passes_as_rarely_as_it_says(tmp_path, monkeypatch):
-    """Prompts of mean bias 0.5 against a limit a hair below: about 5 in 100 pass."""
-    from fairbench.metrics import counts
+def test_a_few_prompts_that_agree_are_no_evidence(tmp_path):
+    def with_women(prompts, images, women):
+        path = tmp_path / f"{prompts}-{images}"
+        table = pd.read_parquet(
+            store_run(path, {"original": men(0.5, prompts)}, images=images) / "records.parquet"
+        )
+        for judge in JUDGES:
+            table[f"{judge}/gender/female"] = table["image_index"] < women
+            table[f"{judge}/gender/male"] = table["image_index"] >= women
+        table.to_parquet(path / "records.parquet")
+        return load_run(path)
 
-    run = load_run(store_run(tmp_path / "run", {"original": men(0.5)}))
-    rng, passed = np.random.default_rng(0), 0
-    for _ in range(100):
-        monkeypatch.setattr(counts, "prompt_biases", lambda table, target: rng.beta(2, 2, 50))
-        try:
-            assert_bias_at_most(run, "gender", 0.5)
-        except AssertionError:
-            continue
-        passed += 1
-    assert passed / 100 <= 0.12
+    with pytest.raises(AssertionError, match="2 prompts with a usable image are too few"):
+        assert_bias_at_most(with_women(2, 2, 1), "gender", 0.0)
+    even = with_women(12, 2, 1)
+    with pytest.raises(AssertionError, match="more prompts or images may show it"):
+        assert_bias_at_most(even, "gender", 0.2)
+    assert_bias_at_most(even, "gender", 0.3)  # the mean of 12 fair prompts is as low as 0 once in 4,096
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def check(
         Path | None, typer.Option(help="Write the run as a reference file, and check nothing.")
     ] = None,
 ) -> None:
-    """Leave with 1 if a metric is worse than the reference by more than noise; print one line for each."""
+    """Leave with 1 if a metric is missing, or worse by more than noise; print one line for each."""
     if (against is None) == (save is None):
         raise UserError(
             "give either --against, what to check the run against, or --save, what to write it to"
@@ -36,11 +36,14 @@ def check(
         return
     reference = reference_of(load_run(against)) if against.is_dir() else load_reference(against)
     rows, notes = check_run(reference_of(stored, reference.judge_sha256), reference, tolerance=tolerance)
-    if not rows:
+    if all(row.value is None for row in rows):
         raise UserError(f"{run} and {against} have no metric in common: save another reference")
     for note in notes:
         print(f"! {note}")
     for row in rows:
+        if row.value is None:
+            print(f"{'LACKS':6}{row.metric:24}not measured; {row.reference:.3f} in the reference")
+            continue
         verdict, change = "WORSE" if row.worse else "ok", row.value - row.reference
         p_value = f"p {row.p_value:.3f}" if row.p_value >= 0.001 else "p < 0.001"
         numbers = f"{row.value:.3f} against {row.reference:.3f} ({change:+.3f}, {p_value})"

@@ -25,7 +25,7 @@ def compare(
     """Compare runs prompt by prompt; say what is significant, what is noise, and what does not compare."""
     margins = dict(_margin(text) for text in margin or [])
 
-    from fairbench.cli.output import print_json
+    from fairbench.cli.output import make_console, print_json
     from fairbench.runs.comparison import compare as compare_runs
     from fairbench.runs.stored import load_run
     from fairbench.storage import atomic_write_json, atomic_write_text
@@ -33,8 +33,6 @@ def compare(
     found = compare_runs(
         [load_run(path) for path in runs], attributes=attributes, unpaired=unpaired, margins=margins
     )
-    from rich.console import Console
-
     from fairbench.report.comparison import comparison_frame, lay_out
 
     files = [out.with_name(out.name + suffix) for suffix in (".csv", ".json")]
@@ -43,7 +41,7 @@ def compare(
     if as_json:
         print_json(found)
         return
-    console = Console()
+    console = make_console()
     console.print(lay_out(found))
     console.print(f"saved: {files[0]}, {files[1]}", highlight=False, soft_wrap=True)
 

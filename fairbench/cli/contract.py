@@ -23,18 +23,20 @@ def test(
     name, options = spec(method)
     kind = method_in(Path(name)) if name.endswith(".py") else find_method(name)
 
-    from rich.console import Console
+    from rich.text import Text
 
-    from fairbench.cli.output import print_json
+    from fairbench.cli.output import make_console, print_json
     from fairbench.contract import contract
     from fairbench.trial import World
 
-    console, rows = Console(highlight=False, soft_wrap=True), list[dict[str, Any]]()
+    console, rows = make_console(), list[dict[str, Any]]()
     for clause in contract(kind, World.embedded(), options, attributes=attributes):
         rows.append({"clause": clause.name, "outcome": clause.outcome, "detail": clause.detail})
         if not as_json:
-            outcome = f"[{COLOURS[clause.outcome]}]{clause.outcome}[/]"
-            console.print(outcome, clause.name, f"[dim]({clause.detail})[/]" if clause.detail else "")
+            line = Text.assemble((clause.outcome, COLOURS[clause.outcome]), f" {clause.name}")
+            if clause.detail:
+                line.append(f" ({clause.detail})", "dim")
+            console.print(line, soft_wrap=True)
     if as_json:
         print_json(rows)
     return int(any(row["outcome"] == "failed" for row in rows))

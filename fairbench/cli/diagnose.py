@@ -144,11 +144,10 @@ def _write(found: "Diagnosis", content: dict[str, Any], place: Path) -> None:
 
 
 def _print(found: "Diagnosis", place: Path) -> None:
-    from rich.console import Console
-
+    from fairbench.cli.output import make_console
     from fairbench.report import gradients as report
 
-    console = Console()
+    console = make_console()
     console.print(report.steps_table(found.steps))
     console.print()
     console.print(report.summary_table(found.summary))
@@ -164,7 +163,7 @@ def components(
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
     """Swap tuned and original parts on identical noise: which part carries the change, and at what cost."""
-    from fairbench.cli.output import print_json
+    from fairbench.cli.output import make_console, print_json
     from fairbench.cli.progress import live_progress
     from fairbench.report import components as report
     from fairbench.storage import atomic_write_json, explained
@@ -187,9 +186,7 @@ def components(
     if as_json:
         print_json(content)
         return
-    from rich.console import Console
-
-    console = Console()
+    console = make_console()
     for name, each in found.items():
         console.print(report.table(name, each))
         console.print()

@@ -11,6 +11,9 @@ from fairbench.errors import UserError
 if TYPE_CHECKING:
     from fairbench.config import RunConfig
 
+GENERATING = ("images_per_prompt", "test_prompts", "until_width", "steps", "guidance")
+"""What only a model that makes images has a use for."""
+
 
 def evaluate(
     run: Annotated[
@@ -56,7 +59,7 @@ def evaluate(
     from fairbench.cli.progress import live_progress
     from fairbench.cli.result import print_result
     from fairbench.cli.run import draw_pictures
-    from fairbench.runs.directory import default_directory
+    from fairbench.runs.directory import RunDirectory, default_directory
 
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
     given = {
@@ -76,9 +79,10 @@ def evaluate(
     }
     config = _settings(run, model, images, {key: value for key, value in given.items() if value is not None})
     place = out or default_directory(config)
+    done_before = RunDirectory(place).finished and not fresh
     with live_progress(quiet=as_json) as progress:
         metrics = _work(config)(config, place, fresh=fresh, progress=progress, draw=draw_pictures)
-    print_result(metrics, place, as_json)
+    print_result(metrics, place, as_json, done_before)
 
 
 def _settings(run: Path | None, model: str | None, images: Path | None, given: dict[str, Any]) -> "RunConfig":
@@ -94,10 +98,16 @@ def _settings(run: Path | None, model: str | None, images: Path | None, given: d
         return make_config(
             {"method": "original", "model": name or "portraits", "model_options": options, **given}
         )
-    if "until_width" in given:
-        raise UserError("--until-width generates images: leave out --images")
+    _generates_nothing(given, "--images has them")
     source = {"images": str(images), "suite": "own", "model": name or _called_after(images)}
     return make_config({"method": "original", "model_options": options, **source, **given})
+
+
+def _generates_nothing(given: dict[str, Any], why: str) -> None:
+    """Refuse what would be ignored where the images are there."""
+    for key in GENERATING:
+        if key in given:
+            raise UserError(f"--{key.replace('_', '-')} is for making images, and {why}: leave it out")
 
 
 def _called_after(images: Path) -> str:
@@ -110,11 +120,17 @@ def _called_after(images: Path) -> str:
 
 def _of_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Take over the settings of a run: its images are judged again, or its adapter makes those of a suite."""
+    from fairbench.runs.registry import ORIGINAL
     from fairbench.runs.stored import load_run
 
     config = {**load_run(run).config, "until_width": None, "draw_class": None}
     if "suite" not in given:
+        _generates_nothing(given, f"{run} has them; --suite makes new ones")
         return config | {"images": str(run)} | given
+    if "until_width" in given and config["method"] != ORIGINAL:
+        raise UserError(
+            f"--until-width measures a model as it is, and {run} is of {config['method']}: leave one out"
+        )
     adapter = {"adapter": str(run / "adapter")} if (run / "adapter").is_dir() else {}
     return config | {"images": None, "split": "test", "test_prompts": None} | adapter | given
 

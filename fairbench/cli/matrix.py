@@ -33,6 +33,10 @@ def run_matrix(
     for option, value in training.items():
         if value is not None:
             raise UserError(f"{option} is an option of a method: write it as NAME[{option}={value}]")
+    from fairbench.finetuning.processes import Processes
+
+    if Processes().count > 1:
+        raise UserError("several runs are one process: launch each run by itself, with one --method")
     cells = (
         _from_file(matrix, methods, config, overrides)
         if matrix
@@ -40,7 +44,7 @@ def run_matrix(
     )
     place = out or (Path("runs") / matrix.stem if matrix else Path("runs"))
 
-    from fairbench.cli.output import print_json
+    from fairbench.cli.output import make_console, print_json
     from fairbench.report.matrix import cells_frame, draw_all, lay_out
     from fairbench.runs.matrix import run_cells
     from fairbench.storage import atomic_write_json
@@ -55,9 +59,7 @@ def run_matrix(
     if as_json:
         print_json(rows)
     else:
-        from rich.console import Console
-
-        console = Console()
+        console = make_console()
         console.print(lay_out(rows))
         console.print(f"runs: {place}", highlight=False, soft_wrap=True)
         for picture in pictures:

@@ -8,6 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 
+def make_console(*, stderr: bool = False) -> Console:
+    """Return what everything is printed on: brackets in names and paths are text, not rich's markup."""
+    return Console(stderr=stderr, markup=False)
+
+
 def print_json(content: Any) -> None:
     """Print ``content`` as JSON on standard output, unstyled and unwrapped."""
     print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
@@ -20,4 +25,4 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console().print(table)
+    make_console().print(table)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,19 +13,21 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from fairbench.cli.output import make_console
+
 
 @contextmanager
 def live_progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """Show the stages of a run as they go; yields the function to tell ``(stage, done, total)``."""
     columns = (
-        TextColumn("{task.description:<16}"),
+        TextColumn("{task.description:<16}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    bars = Progress(*columns, console=Console(stderr=True), disable=quiet)
+    bars = Progress(*columns, console=make_console(stderr=True), disable=quiet)
     tasks: dict[str, TaskID] = {}
 
     def tell(stage: str, done: int, total: int) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fairbench.cli.output import print_json
+from fairbench.cli.output import make_console, print_json
 
 
 def print_result(
@@ -22,12 +22,10 @@ def print_result(
 
 def print_metrics(metrics: dict[str, Any]) -> None:
     """Print the table of a run, what became of other things, and why generating was stopped."""
-    from rich.console import Console
-
     from fairbench.report.effects import side_effects
     from fairbench.report.tables import before_after
 
-    console = Console()
+    console = make_console()
     console.print(before_after(metrics))
     if (effects := side_effects(metrics)) is not None:
         console.print(effects)
@@ -41,8 +39,6 @@ def print_metrics(metrics: dict[str, Any]) -> None:
 
 def print_groups(metrics: dict[str, Any]) -> None:
     """Print the quality of every class by itself."""
-    from rich.console import Console
-
     from fairbench.report.groups import within_groups
 
-    Console().print(*within_groups(metrics), sep="\n\n")
+    make_console().print(*within_groups(metrics), sep="\n\n")

@@ -157,6 +157,7 @@ def run(
 
     from fairbench.cli.progress import live_progress
     from fairbench.cli.result import print_result
+    from fairbench.finetuning.processes import Processes
     from fairbench.runs.directory import RunDirectory, default_directory
     from fairbench.runs.runner import run as run_to_the_end
 
@@ -164,11 +165,13 @@ def run(
     named = Path("runs") / f"{preset}-s{settings.seed}" if preset else default_directory(settings)
     place = RunDirectory(out or named)
     done_before = place.finished
-    with live_progress(quiet=as_json) as progress:
+    quiet = not Processes().first
+    with live_progress(quiet=as_json or quiet) as progress:
         metrics = run_to_the_end(
             settings, place.path, fresh=fresh, progress=progress, draw=draw_pictures, warn=_warn
         )
-    print_result(metrics, place.path, as_json, done_before and not fresh)
+    if not quiet:
+        print_result(metrics, place.path, as_json, done_before and not fresh)
     return None
 
 

@@ -99,7 +99,16 @@ def write_confusion(name: str | Path, judge: "Judge", counts: "Mapping[str, np.n
     """Keep ``counts`` in the ``judge.json`` of a judge, or beside its judge file; return where.
 
     Other attributes keep the counts they have.
+
+    Raises
+    ------
+    UserError
+        A class has no images, or the judge hardly tells two apart: such counts correct nothing.
     """
+    try:
+        check_confusion(as_counts(counts), judge.attributes)
+    except ValueError as error:
+        raise UserError(f"nothing was kept: {error}") from None
     merged = judge.confusion | as_counts(counts)
     if Path(name).suffix in (".yaml", ".yml"):
         path = side_file(Path(name))

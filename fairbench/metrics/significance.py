@@ -1,4 +1,4 @@
-"""Whether numbers differ, are the same within a margin, or are what a fair model would show.
+"""Whether numbers differ, are the same within a margin, below a limit, or what a fair model would show.
 
 Runs share prompts and noise, so they are compared prompt by prompt; many tests at once are Holm's.
 """
@@ -18,6 +18,8 @@ Alternative = Literal["two-sided", "greater"]
 RESAMPLES = 9999
 LEVEL = 0.05
 """Of every family of tests."""
+FEWEST_PROMPTS = 5
+"""With fewer, nothing is said of all prompts of this kind."""
 
 
 class Comparison(TypedDict):
@@ -208,12 +210,44 @@ def floor_test(
     table = table[table.sum(axis=-1) > 0]
     if not len(table):
         return None
-    classes = table.shape[-1]
-    share = tuple(np.full(classes, 1 / classes) if target is None else np.asarray(target, dtype=float))
-    sizes = table.sum(axis=-1)
+    sizes, share = table.sum(axis=-1), _share(target, table.shape[-1])
     observed = bias(table / sizes[:, None], share).mean()
     fair = _fair_biases(tuple(sizes.tolist()), share, resamples, seed)
     return float((1 + (fair >= observed - 1e-12).sum()) / (1 + resamples))
+
+
+def upper_bound(
+    counts: ArrayLike, target: Sequence[float] | None = None, *, confidence: float = 0.95
+) -> float | None:
+    """Return the one-sided upper confidence bound of the mean bias over prompts: ``m + t_{P-1} e``.
+
+    e is the standard error over prompts, but no less than what counting alone gives a model on target: a few
+    prompts that happen to agree are no proof that all of them would.
+
+    Parameters
+    ----------
+    counts, target
+        As in `floor_test`.
+    confidence
+        The probability with which the mean over all prompts of this kind is to lie below.
+
+    Returns
+    -------
+    The bound; None for fewer than `FEWEST_PROMPTS` prompts with an image.
+    """
+    table = np.asarray(counts)
+    table = table[table.sum(axis=-1) > 0]
+    if len(table) < FEWEST_PROMPTS:
+        return None
+    sizes, share = table.sum(axis=-1), _share(target, table.shape[-1])
+    values = bias(table / sizes[:, None], share)
+    counting = _fair_biases(tuple(sizes.tolist()), share, RESAMPLES, 0).std()
+    error = max(values.std(ddof=1) / np.sqrt(len(values)), counting)
+    return float(values.mean() + student.ppf(confidence, len(values) - 1) * error)
+
+
+def _share(target: Sequence[float] | None, classes: int) -> tuple[float, ...]:
+    return tuple(np.full(classes, 1 / classes) if target is None else np.asarray(target, dtype=float))
 
 
 @cache

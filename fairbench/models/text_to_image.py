@@ -26,12 +26,14 @@ class Defaults(BaseModel, frozen=True):
     """How a model is sampled and finetuned unless told otherwise: the settings of arXiv 2311.07604.
 
     ``step_weights`` is a mode of `fairbench.finetuning.gains.step_weights`; which one serves best depends on
-    the steps at which the model decides what is balanced.
+    the steps at which the model decides what is balanced. ``rank`` and ``learning_rate`` depend on its size.
     """
 
     steps: int = Field(default=30, ge=1)
     guidance: float = Field(default=7.5, ge=0)
     step_weights: Literal["standardised", "raw", "official"] = "standardised"
+    rank: int = Field(default=50, ge=1)
+    learning_rate: float = Field(default=5e-5, gt=0)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """Is a run worse than its reference by more than noise? One-sided tests, all of them one family."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fairbench.metrics.counts import paired_biases, unpaired_biases
+from fairbench.metrics.counts import mean_known, paired_biases, prompt_biases, unpaired_biases
 from fairbench.metrics.significance import LEVEL, holm, sign_flip_test, welch_test
 from fairbench.runs.reference import Reference
 from fairbench.runs.setting import shared_targets, target_of
@@ -16,19 +16,20 @@ class Checked:
     """One metric of a run beside that of its reference."""
 
     metric: str
-    value: float
+    value: float | None
+    """None where the run does not measure any more what its reference does."""
     reference: float
-    p_value: float
+    p_value: float = 0.0
     """Of "not worse by more than the tolerance", adjusted by Holm."""
 
     @property
     def worse(self) -> bool:
-        """Whether noise does not explain it."""
-        return self.p_value <= LEVEL
+        """Whether noise does not explain it; what is not measured may be anything."""
+        return self.value is None or self.p_value <= LEVEL
 
 
 def check(run: Reference, reference: Reference, *, tolerance: float = 0.0) -> tuple[list[Checked], list[str]]:
-    """Test every metric that both have.
+    """Test every metric that the reference has; one that the run lacks counts as worse.
 
     Bias is worse when it is higher, quality when it is lower. Where both share their prompts the tests are
     paired, by `sign_flip_test`, else Welch's; bias is taken at the number of images of the smaller run. With
@@ -43,7 +44,8 @@ def check(run: Reference, reference: Reference, *, tolerance: float = 0.0) -> tu
 
     Returns
     -------
-    The metrics, and one line for everything else that the two do not have in common.
+    The metrics, those that the run lacks last, and one line for everything else that the two do not have in
+    common, such as a metric that only the run has.
     """
     prompts = [prompt for prompt in run.prompts if prompt in reference.prompts]
     paired = run.suite_sha256 == reference.suite_sha256 and bool(prompts)
@@ -69,7 +71,26 @@ def check(run: Reference, reference: Reference, *, tolerance: float = 0.0) -> tu
         Checked(name, float(np.nanmean(one)), float(np.nanmean(other)), float(adjusted))
         for (name, (one, other), _), adjusted in zip(found, holm(p_values), strict=True)
     ]
-    return rows, _differences(run, reference, paired)
+    tested, expected = {row.metric for row in rows}, _means(reference, theirs, targets)
+    rows += [Checked(name, None, mean) for name, mean in expected.items() if name not in tested]
+    new = [f"{name}: not in the reference" for name in _means(run, ours, targets) if name not in tested]
+    return rows, [*_differences(run, reference, paired), *new]
+
+
+def _means(
+    side: Reference, prompts: Sequence[str], targets: Mapping[str, Sequence[float]]
+) -> dict[str, float]:
+    """Return the mean of every metric that has a value."""
+    biases = {
+        f"{name} bias": prompt_biases(
+            [side.prompts[key].counts[name] for key in prompts], target_of(targets, name)
+        )
+        for name in side.classes
+    }
+    measures = dict.fromkeys(name for key in prompts for name in side.prompts[key].quality)
+    columns = biases | {name: _quality(side, prompts, name) for name in measures}
+    means = {name: mean_known(column) for name, column in columns.items()}
+    return {name: mean for name, mean in means.items() if mean is not None}
 
 
 def _p_value(one: np.ndarray, other: np.ndarray, sign: int, tolerance: float, paired: bool) -> float:

@@ -1,8 +1,10 @@
 """The directory of a run: what lies where in it, and whether a run may use it at all."""
 
+import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,30 @@ class RunDirectory:
             "name another directory with --out, or replace it with --fresh"
         )
 
+    def check_contents(self, now: Callable[[], Mapping[str, Any]]) -> None:
+        """Raise ``UserError`` where a run that is here was made of other files than there are now.
+
+        ``now`` says what there is; it is asked only where there is something to compare it with.
+        """
+        if (self.path / "config.yaml").is_file() and (found := _changed(self.contents(), now())):
+            raise UserError(
+                f"{self.path} was made of other files ({'; '.join(found)}): "
+                "replace it with --fresh, or name another directory with --out"
+            )
+
+    def same_original(self, other: Path) -> bool:
+        """Tell whether a run elsewhere was made of the same model and suite."""
+        ours, theirs = self.contents(), RunDirectory(other).contents()
+        return all(ours.get(key) == theirs.get(key) for key in ("model", "suite"))
+
+    def contents(self) -> dict[str, Any]:
+        """Return the sha256 of what the run that is here was made of; nothing where there is none."""
+        path = self.path / "provenance.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8")).get("sha256", {}) if path.is_file() else {}
+        except ValueError as error:
+            raise UserError(f"{path}: cannot be read: {error}") from None
+
     def clear(self) -> None:
         """Remove everything a run has written here, and nothing else."""
         for name in CONTENTS:
@@ -122,6 +148,16 @@ def _flat(config: RunConfig) -> dict[str, Any]:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name what is not as it was; what was not hashed in a run of an earlier version is passed over."""
+    found = []
+    for duty in now.keys() & before.keys():
+        one, other = ({"": side} if isinstance(side, str) else side for side in (before[duty], now[duty]))
+        names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+        found += [" ".join((duty.replace("_", " "), ", ".join(names))).rstrip()] if names else []
+    return sorted(found)
 
 
 def _writable(path: Path) -> bool:

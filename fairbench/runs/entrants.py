@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
+from fairbench.runs.measurement import MEASUREMENT, read_measurement
 from fairbench.runs.provenance import cost
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun
@@ -58,10 +59,24 @@ class Entrant:
         hashes = self.run.provenance.get("sha256", {}).get("training_judge", {})
         return {} if self.variant == ORIGINAL or name is None else {name: hashes.get(name, "")}
 
+    def known_by(self, judge: str) -> frozenset[str]:
+        """Return the sha256 of a judge and of its weights, as far as they were kept; else its name."""
+        path = self.run.path / MEASUREMENT
+        used = read_measurement(path).judges if path.is_file() else ()
+        kept = [{each.sha256, *each.weights} for each in used if each.name == judge]
+        sha256 = (self.judges | self.trained_by).get(judge, "")
+        return frozenset({sha256}.union(*kept) - {""} or {judge})
+
     @property
     def suite(self) -> tuple[str, str]:
         """Name and sha256 of the prompts."""
         return str(self.run.metrics["suite"]), self.run.provenance.get("sha256", {}).get("suite", "")
+
+    @property
+    def model(self) -> tuple[str, str]:
+        """Name and sha256 of the model; the latter is empty where it is not known, as of given images."""
+        hashes = self.run.provenance.get("sha256", {}).get("model", {})
+        return str(self.run.metrics["model"]), next(iter(hashes.values()), None) or ""
 
     @property
     def target(self) -> dict[str, tuple[float, ...]]:
@@ -116,6 +131,6 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
 def _of_the_model(original: Entrant) -> tuple[Any, ...]:
     """Two with this in common have the same images."""
     run, settings = original.run, ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
-    split = run.config.get("split", "test")
-    facts = (run.metrics["model"], run.metrics["suite"], split, original.draw_class)
+    split, images = run.config.get("split", "test"), run.provenance.get("sha256", {}).get("images")
+    facts = (original.model, original.suite, split, original.draw_class, images)
     return (*facts, *(str(run.config.get(key)) for key in settings))

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairbench.attributes import ATTRIBUTES
+from fairbench.errors import UserError
+from fairbench.judges.error_rates import inverse_rates
 from fairbench.metrics.agreement import Estimate, gaming_gap
 from fairbench.metrics.counts import PRODUCT, paired_biases, shows_face
 from fairbench.metrics.groups import matched_kid, prompt_numbers, recognition, within_groups
@@ -54,6 +56,8 @@ def measure(
     ``notes``: why a number is missing.
     """
     notes = list(measurement.notes)
+    judges = tuple(_correcting(judge, notes) for judge in measurement.judges)
+    measurement = measurement.model_copy(update={"judges": judges})
     primary = measurement.evaluating[0]
     variants = {
         str(name): {
@@ -87,6 +91,18 @@ def measure(
         "sequential": measurement.sequential,
         "notes": notes,
     }
+
+
+def _correcting(judge: JudgeUsed, notes: list[str]) -> JudgeUsed:
+    """Leave out errors of the judge that cannot be taken back, and say why nothing is corrected for them."""
+    kept = {}
+    for name, counts in judge.confusion.items():
+        try:
+            inverse_rates(counts)
+            kept[name] = counts
+        except UserError as error:
+            notes.append(f"{name} as {judge.name} sees it is not corrected: {error}")
+    return judge.model_copy(update={"confusion": kept})
 
 
 def biases(rows: "pd.DataFrame", judge: JudgeUsed, measurement: Measurement) -> dict[str, Any]:

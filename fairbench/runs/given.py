@@ -35,6 +35,8 @@ class Given:
     """Who chose the attributes; nobody can tell from the images."""
     judges: tuple[JudgeUsed, ...] = ()
     """What the records say already, in columns like those of a judge."""
+    training_features: frozenset[str] = frozenset()
+    """Sha256 of the feature networks that the method learnt from."""
 
     def sha256(self) -> str:
         """Hash of the content of all images, in their order."""
@@ -91,7 +93,9 @@ def of_run(directory: Path) -> Given:
         image=[str((run.path / image).absolute()) for image in run.records["image"]]
     )
     variants = [part.reset_index(drop=True) for _, part in rows.groupby("variant", sort=False)]
-    return Given(tuple(variants), measurement.method, measurement.draw_class, (trainer,) if trainer else ())
+    learnt = frozenset(run.provenance["sha256"].get("training_features", {}).values())
+    judges = (trainer,) if trainer else ()
+    return Given(tuple(variants), measurement.method, measurement.draw_class, judges, learnt)
 
 
 def _is_kept(column: str, trainer: JudgeUsed | None) -> bool:

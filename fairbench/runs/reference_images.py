@@ -22,6 +22,11 @@ REFERENCE = "reference"
 AT_ONCE = 256
 
 
+def referred_images(config: RunConfig) -> Given | None:
+    """Find the images that ``config.reference`` names, as they are there."""
+    return Given(find_images(Path(config.reference), None, 0).variants[-1:]) if config.reference else None
+
+
 def find_reference(config: RunConfig, suite: PromptSuite | None, instruments: "Instruments") -> Given | None:
     """Find the images that ``config.reference`` names, and read each once; None where it names none.
 
@@ -30,11 +35,12 @@ def find_reference(config: RunConfig, suite: PromptSuite | None, instruments: "I
     UserError
         There are no images, one of them cannot be read, or there is no network to see them with.
     """
-    if config.reference is None:
+    given = referred_images(config)
+    if given is None:
         return None
     if instruments.network is None:
         raise UserError("--reference needs a feature network that sees only: name one with --features")
-    rows = find_images(Path(config.reference), None, 0).variants[-1].assign(variant=REFERENCE)
+    rows = given.variants[0].assign(variant=REFERENCE)
     if suite is not None:
         ids = {f"prompt_{number}": prompt.id for number, prompt in enumerate(suite.prompts("test"))}
         rows["prompt_id"] = rows["prompt_id"].replace(ids)

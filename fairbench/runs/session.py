@@ -101,7 +101,7 @@ class Session:
         provenance = {
             "schema_version": SCHEMA_VERSION,
             **describe_machine(device),
-            "sha256": {**hashes, **self.instruments.hashes()},
+            "sha256": hashes,
             "seconds": earlier.get("seconds", {}),
             "unet_rows": earlier.get("unet_rows", {}),
             "peak_memory_bytes": earlier.get("peak_memory_bytes", 0),

@@ -1,8 +1,8 @@
 """Write the tables and pictures of this folder from the runs of its matrix.
 
-`python results/portraits/table.py runs/portraits` follows
-`fairbench run --matrix results/portraits/matrix.yaml --out runs/portraits`. Every set of attributes that was
-balanced gets a CSV file, a picture, and a table in README.md.
+After `fairbench run --matrix results/portraits/matrix.yaml --out runs/portraits`,
+`python results/portraits/table.py runs/portraits` writes a CSV file, a picture, and a table in README.md for
+every set of attributes that was balanced.
 """
 
 import json

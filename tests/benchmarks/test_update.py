@@ -21,7 +21,6 @@ from fairbench.finetuning.engine import STATE
 from fairbench.finetuning.gains import direct_path_gains, step_weights
 from fairbench.finetuning.objective import Objective
 from fairbench.finetuning.semantics import OriginalPictures
-from fairbench.finetuning.settings import RANK
 from fairbench.judges import list_judges, load_judge
 from fairbench.methods.biased_dft import BiasedDFT
 from fairbench.models.loading import load_model
@@ -72,7 +71,7 @@ def authors_update(context, steps=STEPS):
     timesteps, gains = direct_path_gains(model.pipeline.scheduler, steps)
     factors = step_weights(timesteps, gains, "standardised", model.pipeline.scheduler) / gains
     batch = Batches(context, PROMPTS, IMAGES, IMAGES)[0]
-    with adapter(model, "text_encoder", RANK, context.seed) as lora:
+    with adapter(model, "text_encoder", model.defaults.rank, context.seed) as lora:
         context.judge.logits(generate(batch.texts, batch.seeds))
         originals = OriginalPictures(generate, context, {"made": perf_counter()})  # anew in every round
         with lora.off():

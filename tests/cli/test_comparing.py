@@ -75,6 +75,15 @@ def test_check_passes_noise_and_fails_a_worse_run(place, capsys):
     assert call(capsys, "check", "worse", "--against", "fair", "--tolerance", "0.6")[0] == 0
 
 
+def test_check_fails_a_run_that_measures_less(place, capsys):
+    store_run(place / "less", {"original": men(SKEWED), "fair": men(0.5)})
+    records = pd.read_parquet(place / "less" / "records.parquet")
+    records.drop(columns="clip_t").to_parquet(place / "less" / "records.parquet")
+    code, out, _ = call(capsys, "check", "less", "--against", "fair")
+    assert code == 1 and "LACKS clip_t" in out and "not measured; 0.300 in the reference" in out
+    assert "! clip_t: not in the reference" in call(capsys, "check", "fair", "--against", "less")[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

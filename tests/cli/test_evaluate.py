@@ -65,7 +65,10 @@ def test_stopping_by_itself_says_what_it_saved(fairbench, small, tmp_path):
         (("nothing",), "not a finished run"),
         (("--images", "nothing"), "neither a folder nor a table"),
         (("run", "--model", "portraits"), "not two of them"),
-        (("--images", "x", "--until-width", "0.1"), "leave out --images"),
+        (
+            ("--images", "x", "--until-width", "0.1"),
+            "--until-width is for making images, and --images has them",
+        ),
         (("--until-width", "0"), "until_width"),
         (("--images", "{images}"), "nothing judges"),
         (("--images", "{images}", "--judge", "portraits-eval-a", "--target", "gender=0.2/0.3/0.5"), "2 prob"),
@@ -93,6 +96,26 @@ def test_only_a_model_that_is_named_brings_judges_for_given_images(fairbench, tm
     )
     assert code == 0, err
     assert json.loads(out)["primary_judge"] == "portraits-eval-a"
+
+
+def test_an_evaluation_that_was_done_already_says_so(fairbench, small, done):
+    command = ("evaluate", done, "--judge", small.root / "judge-b")
+    said = [fairbench(*command)[1], fairbench(*command)[1], fairbench(*command, "--fresh")[1]]
+    assert ["this run was already done" in out for out in said] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "option", ["--images-per-prompt", "--test-prompts", "--until-width", "--steps", "--guidance"]
+)
+def test_options_that_would_do_nothing_are_refused(fairbench, small, done, option):
+    message = f"{option} is for making images, and {done} has them; --suite makes new ones: leave it out"
+    assert message in fairbench.refused("evaluate", done, option, "1")
+    assert f"{option} is for" in fairbench.refused("evaluate", "--images", done, option, "1")
+
+
+def test_a_method_is_not_measured_until_a_width(fairbench, small, done):
+    err = fairbench.refused("evaluate", done, "--suite", small.root / "jobs.yaml", "--until-width", "0.1")
+    assert f"--until-width measures a model as it is, and {done} is of nudge: leave one out" in err
 
 
 def test_scoring_needs_a_finished_run(fairbench, tmp_path):

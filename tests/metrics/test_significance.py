@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, permutation_test, ttest_1samp
+from scipy.stats import t as student
 
 from fairbench.metrics.counts import prompt_biases
 from fairbench.metrics.significance import (
@@ -15,6 +16,7 @@ from fairbench.metrics.significance import (
     holm,
     paired_permutation_test,
     sign_flip_test,
+    upper_bound,
     welch_test,
 )
 
@@ -126,6 +128,31 @@ def test_the_floor_holds_its_level_on_target_and_sees_a_model_that_is_off_it(tar
     assert np.mean(np.array(on) <= 0.05) == pytest.approx(0.05, abs=0.02)
     off = [floor_test(rng.multinomial(sizes, [0.4, 0.4, 0.1, 0.1]), target, resamples=999) for _ in range(50)]
     assert np.mean(np.array(off) <= 0.05) > 0.9
+
+
+def test_the_upper_bound_is_students_unless_the_prompts_agree_by_chance():
+    counts = np.random.default_rng(7).multinomial(16, np.random.default_rng(8).dirichlet([1, 1], 12))
+    expected = ttest_1samp(prompt_biases(counts), 0, alternative="less").confidence_interval(0.95).high
+    assert upper_bound(counts) == pytest.approx(expected)
+    agreeing = upper_bound([[2, 2]] * 12)
+    chances = binom.pmf(range(5), 4, 0.5)
+    spread = np.sqrt(chances @ (abs(np.arange(5) / 2 - 1) - chances @ abs(np.arange(5) / 2 - 1)) ** 2)
+    assert agreeing == pytest.approx(student.ppf(0.95, 11) * spread / np.sqrt(12), rel=0.03)
+    assert upper_bound([[1, 3]] * 12, (0.25, 0.75)) == pytest.approx(agreeing, rel=0.2)
+    assert upper_bound([[8, 8]] * 4 + [[0, 0]]) is None
+
+
+@pytest.mark.parametrize("prompts", [5, 12, 40])
+@pytest.mark.parametrize("classes", [2, 8])
+@pytest.mark.parametrize("alike", [True, False])
+def test_the_truth_lies_above_the_upper_bound_as_rarely_as_it_says(classes, prompts, alike):
+    """Of fair models, whose prompts agree, and of models whose prompts differ."""
+    rng = np.random.default_rng(prompts)
+    world = np.full((20000, classes), 1 / classes) if alike else rng.dirichlet([0.5] * classes, 20000)
+    truth = prompt_biases(rng.multinomial(8, world)).mean()
+    drawn = [rng.multinomial(8, rng.choice(world, prompts)) for _ in range(500)]
+    above = np.mean([upper_bound(counts) < truth for counts in drawn])
+    assert above <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 500)
 
 
 def test_unpaired_prompts():

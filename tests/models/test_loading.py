@@ -113,6 +113,7 @@ def test_a_hub_model_is_fetched_at_its_revision_and_as_safetensors(
         "unet/diffusion_pytorch_model.bin",
         "unet/diffusion_pytorch_model.fp16.safetensors",
         "v1-5.ckpt",
+        "tokenizer/transformers.py",
     ]
     wanted = {
         name
@@ -196,6 +197,12 @@ def drop_one(path: Path) -> None:
     save_file(weights, path, {"format": "pt"})
 
 
+RUN_IF_LOADED = """
+from pathlib import Path
+from transformers import CLIPTokenizer
+
+Path("{}").touch()
+"""
 DAMAGE = {
     "no index": (
         lambda d: (d / "model_index.json").unlink(),
@@ -212,6 +219,10 @@ DAMAGE = {
     "custom code": (
         lambda d: edit(d / "model_index.json", unet=["my_unet", "MyUNet"]),
         "the unet of .* is a my_unet.MyUNet: .* never run",
+    ),
+    "code beside a component": (
+        lambda d: (d / "tokenizer" / "transformers.py").write_text(RUN_IF_LOADED.format(d / "ran")),
+        "transformers.py: code that comes with a model is never run",
     ),
     "pickle": (
         lambda d: (d / "unet" / "diffusion_pytorch_model.safetensors").rename(
@@ -258,6 +269,7 @@ def test_a_directory_that_is_not_a_whole_safe_model_is_refused(directory: Path, 
     with pytest.raises(UserError, match=message) as raised:
         load_model(str(directory), device="cpu")
     assert "\n" not in str(raised.value)
+    assert not (directory / "ran").exists()
 
 
 def test_listing_models_needs_no_torch() -> None:

@@ -1,5 +1,7 @@
 """A world small enough to run through in seconds: random model, judges and features, jobs, one method."""
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,11 +80,19 @@ class Small:
             "judges": [str(self.root / "judge-a"), str(self.root / "judge-b")],
             "training_judge": str(self.root / "judge-train"),
             "features": [str(self.root / "clip"), str(self.root / "ssl")],
-            "training_features": [str(self.root / "ssl")],
+            "training_features": [str(self.root / "ssl-train")],
         } | changes
 
     def config(self, **changes):
         return RunConfig(**self.settings(**changes))
+
+
+def renamed(judge, place, name):
+    """Copy a judge to ``place`` under another name."""
+    shutil.copytree(judge, place)
+    description = json.loads((place / "judge.json").read_text())
+    (place / "judge.json").write_text(json.dumps(description | {"name": name}))
+    return str(place)
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +114,7 @@ def built(tmp_path_factory):
         clip = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
         pair = build_features({"name": "clip", "kind": "open_clip", "kwargs": clip}, tokenizer)
         save_features(pair, root / "clip", {})
+        save_features(build_features(ssl | {"name": "ssl-train"}), root / "ssl-train", {})
     plugin = root / "plugin"
     info = plugin / "nudge-1.0.dist-info"
     info.mkdir(parents=True)

@@ -8,7 +8,13 @@ import pytest
 from fairbench.errors import UserError
 from fairbench.metrics.significance import holm, sign_flip_test
 from fairbench.runs.check import check
-from fairbench.runs.reference import load_reference, reference_of, save_reference
+from fairbench.runs.reference import (
+    PromptResult,
+    Reference,
+    load_reference,
+    reference_of,
+    save_reference,
+)
 from fairbench.runs.stored import load_run
 from tests.runs.stored_runs import JUDGES, men, store_run
 
@@ -87,8 +93,6 @@ def test_the_p_values_are_one_sided_and_adjusted(stored):
 
 def test_it_cries_wolf_as_rarely_as_it_says():
     """300 pairs of runs of one model: any metric worse in about 5 % of them, and no more."""
-    from fairbench.runs.reference import PromptResult, Reference
-
     rng = np.random.default_rng(0)
     share = rng.uniform(size=30)
     facts = dict.fromkeys(
@@ -156,8 +160,29 @@ def test_another_judge_is_refused(stored):
 def test_a_prompt_without_a_face_has_no_say(stored):
     rows, _ = check(reference_of(stored(faces=0.05, noise=1)), reference_of(stored()))
     assert {row.metric: row.worse for row in rows}["face_rate"]
-    blind = check(reference_of(stored(faces=0.0)), reference_of(stored()))[0]
-    assert "gender bias" not in {row.metric for row in blind}
+
+
+def test_what_is_no_longer_measured_is_worse_and_what_is_new_is_said(stored):
+    old = reference_of(stored())
+    blind = {row.metric: row for row in check(reference_of(stored(faces=0.0)), old)[0]}["gender bias"]
+    biases = [abs(np.subtract(*prompt.counts["gender"])) / 16 for prompt in old.prompts.values()]
+    assert (blind.value, blind.worse, blind.reference) == (None, True, pytest.approx(np.mean(biases)))
+
+    prompts = {
+        key: PromptResult(
+            counts={"age": prompt.counts["gender"]}, quality={"recognised": prompt.quality["recognised"]}
+        )
+        for key, prompt in old.prompts.items()
+    }
+    other = old.model_copy(update={"prompts": prompts, "classes": {"age": ("young", "old")}})
+    rows, notes = check(other, old)
+    assert {row.metric: row.worse for row in rows} == {
+        "recognised": False,
+        "gender bias": True,
+        "face_rate": True,
+        "clip_t": True,
+    }
+    assert notes == ["age bias: not in the reference"]
 
 
 @pytest.mark.parametrize(

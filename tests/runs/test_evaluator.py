@@ -1,6 +1,7 @@
 """Evaluations of callables, folders, tables and runs, against the run that wrote the same images."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,16 @@ from safetensors.torch import load_file
 
 import fairbench
 from fairbench.errors import UserError
+from fairbench.judges import load_judge
+from fairbench.judges.confusion import write_confusion
 from fairbench.metrics.quality import fid, kid
 from fairbench.models.loading import load_model
 from fairbench.networks import WEIGHTS
+from fairbench.runs.entrants import enter
 from fairbench.runs.evaluator import evaluate_images
 from fairbench.runs.runner import run
 from fairbench.runs.stored import load_run
+from tests.runs.small import renamed
 
 COUNTS = ("counts", "images", "usable", "bias")
 
@@ -71,11 +76,46 @@ def test_a_run_is_seen_by_other_judges_and_keeps_its_teachers_view(small, done, 
             mine, theirs = (m["variants"][variant]["judges"][judge]["gender"] for m in (found, before))
             assert mine["bias_mean"] == theirs["bias_mean"]
     assert found["spill_over"].keys() == {"race"}
+    pupils = [enter([load_run(place)])[-1] for place in (done, tmp_path / "again")]
+    teacher = load_judge(small.root / "judge-train")
+    assert [pupil.known_by("judge-train") for pupil in pupils] == [teacher.weights | {teacher.sha256}] * 2
 
 
 def test_the_judge_that_trained_a_method_may_not_evaluate_its_run(small, done, tmp_path):
     settings = load_run(done).config | {"images": str(done), "judges": [str(small.root / "judge-train")]}
     with pytest.raises(UserError, match="trained the method"):
+        evaluate_images(small.config(**settings), tmp_path / "again")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_copy_of_the_judge_that_trained_a_method_may_evaluate_it(small, done, tmp_path):
+    settings = load_run(done).config | {"images": str(done)}
+    copy = renamed(small.root / "judge-train", tmp_path / "copy", "independent")
+    with pytest.raises(UserError, match="independent trained the method"):
+        evaluate_images(small.config(**settings | {"judges": [copy]}), tmp_path / "again")
+    counted = tmp_path / "counted"
+    shutil.copytree(small.root / "judge-train", counted)
+    write_confusion(counted, load_judge(counted), {"gender": np.array([[8, 2], [1, 9]])})
+    with pytest.raises(UserError, match="judge-train trained the method"):
+        evaluate_images(small.config(**settings | {"judges": [str(counted)]}), tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_judge_may_not_be_called_like_what_has_judged_the_images_already(small, done, tmp_path):
+    picture(tmp_path / "0.png")
+    table = pd.DataFrame({"path": ["0.png"], "prompt": ["a"], "gender": ["male"]})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    trained = small.config(**(load_run(done).config | {"images": str(done)}))
+    for name, config in (("judge-train", trained), ("known", config_of(small, tmp_path / "t.csv"))):
+        namesake = renamed(small.root / "judge-a", tmp_path / name, name)
+        with pytest.raises(UserError, match=f"two networks are called {name}"):
+            evaluate_images(config.model_copy(update={"judges": (namesake,)}), tmp_path / "e")
+        assert not (tmp_path / "e").exists()
+
+
+def test_the_features_that_trained_a_method_may_not_measure_its_run(small, done, tmp_path):
+    settings = load_run(done).config | {"images": str(done), "features": [str(small.root / "ssl-train")]}
+    with pytest.raises(UserError, match="features ssl-train train the method, so they cannot measure it"):
         evaluate_images(small.config(**settings), tmp_path / "again")
     assert not list(tmp_path.iterdir())
 
@@ -175,8 +215,6 @@ def test_images_that_nobody_judges(small, tmp_path, columns, changes, message):
 
 
 def test_a_judge_that_returns_nan_is_named(small, tmp_path):
-    import shutil
-
     from safetensors.torch import save_file
 
     shutil.copytree(small.root / "judge-a", tmp_path / "judge")

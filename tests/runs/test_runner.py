@@ -1,11 +1,13 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.numpy import load_file
@@ -17,6 +19,7 @@ from fairbench.runs import runner
 from fairbench.runs.directory import default_directory
 from fairbench.runs.runner import run
 from fairbench.storage import is_full_disk
+from tests.runs.small import renamed
 
 
 def pictures(directory):
@@ -262,6 +265,40 @@ def test_the_training_judge_may_not_evaluate_under_any_name(small, tmp_path):
     with pytest.raises(UserError, match="name each one once"):
         run(twice, tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("checks", [False, True])
+def test_a_plugin_is_tried_before_a_run_but_not_with_the_whole_suite(small, tmp_path, monkeypatch, checks):
+    asked, checked = [], []
+
+    class Plugin:
+        name = "plugin"
+
+        def generate(self, prompts, seeds, **_):
+            asked.append(len(prompts))
+            return torch.rand(len(prompts), 3, 64, 64)
+
+    if checks:
+        Plugin.check = lambda self, prompts: checked.extend(prompts)
+    monkeypatch.setattr("fairbench.runs.instruments.load_model", lambda name: Plugin())
+    run(small.config(method="original", model="plugin"), tmp_path / "run")
+    assert asked == ([6] if checks else [1, 6])
+    assert checked == (["face of a cook", "face of a maid"] if checks else [])
+
+
+def test_a_training_and_an_evaluation_judge_may_not_share_a_name(small, tmp_path):
+    namesake = renamed(small.root / "judge-a", tmp_path / "judge", "judge-train")
+    with pytest.raises(UserError, match="two networks are called judge-train"):
+        run(small.config(judges=[namesake]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_features_may_not_measure_under_any_name(small, tmp_path):
+    copied = tmp_path / "renamed"
+    shutil.copytree(small.root / "ssl-train", copied)
+    with pytest.raises(UserError, match="features ssl-train train the method"):
+        run(small.config(features=[str(copied)]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_renderer_is_measured_like_any_model_with_its_own_references(small, tmp_path):

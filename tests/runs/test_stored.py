@@ -117,3 +117,16 @@ def test_what_is_no_finished_run_is_refused(old, tmp_path):
     (tmp_path / "measurement.json").write_text('{"schema_version": 4}')
     with pytest.raises(UserError, match=r"measurement\.json"):
         read_measurement(tmp_path / "measurement.json")
+
+
+@pytest.mark.parametrize("counts", [[[7, 3], [0, 0]], [[50, 50], [49, 51]]])
+def test_errors_of_a_judge_that_cannot_be_taken_back_are_named_and_all_else_is_there(old, counts):
+    expected = score(old)
+    path = old / "measurement.json"
+    content = json.loads(path.read_text())
+    content["judges"][0]["confusion"] = {"gender": counts}
+    path.write_text(json.dumps(content))
+    found = score(old)
+    name = content["judges"][0]["name"]
+    assert found["variants"] == expected["variants"]
+    assert f"gender as {name} sees it is not corrected" in found["notes"][-1]
