@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,12 +82,13 @@ def load_judge_file(path: Path) -> Judge:
     UserError
         The file has a fault, or something it names is missing, damaged, not what was pinned, or does not fit.
     """
-    described, base = _read(path), path.parent
-    faces = _detector(described.faces, base)
-    readers, weights = zip(*(_reader(network, base) for network in described.networks), strict=True)
+    described = _read(path)
+    detector, files = _files(described, path.parent)
+    faces = _detector(described.faces, detector)
+    readers, weights = zip(*map(_reader, described.networks, files), strict=True)
     network = ComposedNetwork(faces, described.faces.enlarge, readers)
     network.eval().requires_grad_(False)
-    sha256 = identify_judge_file(path)[1]
+    sha256 = identity(path, *detector, *chain(*files))
     confusion = read_side_file(path, sha256, described.attributes)
     return Judge(
         Composition(described.name, described.attributes, confusion), network, sha256, frozenset(weights)
@@ -95,12 +97,9 @@ def load_judge_file(path: Path) -> Judge:
 
 def identify_judge_file(path: Path) -> tuple[str, str]:
     """Return the name and the sha256 that the judge has when it is loaded, without building any network."""
-    described, files = _read(path), [path]
-    if isinstance(described.faces, Detector):
-        files.append(_detector_file(described.faces, path.parent))
-    for network in described.networks:
-        files += _files(network, path.parent)
-    return described.name, identity(*files)
+    described = _read(path)
+    detector, files = _files(described, path.parent)
+    return described.name, identity(path, *detector, *chain(*files))
 
 
 def _read(path: Path) -> JudgeFile:
@@ -110,23 +109,25 @@ def _read(path: Path) -> JudgeFile:
         raise invalid(str(path), error, JudgeFile.model_fields) from None
 
 
-def _detector(faces: WholeImage | Detector, base: Path) -> FaceDetector:
+def _files(described: JudgeFile, base: Path) -> tuple[list[Path], list[list[Path]]]:
+    """Return the file of the detector, where it has one, and those of every network."""
+    faces, detector = described.faces, []
+    if isinstance(faces, Detector):
+        detector = [located(faces.source, base, [faces.file]) / faces.file]
+        if not detector[0].is_file():
+            raise UserError(f"{detector[0]}: there is no such file")
+    return detector, [_network_files(network, base) for network in described.networks]
+
+
+def _detector(faces: WholeImage | Detector, files: Sequence[Path]) -> FaceDetector:
     if isinstance(faces, WholeImage):
         return whole_image
-    file = _detector_file(faces, base)
-    check_sha256(file, faces.sha256)
+    check_sha256(files[0], faces.sha256)
     build = {"yunet": yunet, "insightface": insightface}[faces.kind]
-    return build(file, faces.threshold)
+    return build(files[0], faces.threshold)
 
 
-def _detector_file(faces: Detector, base: Path) -> Path:
-    file = located(faces.source, base, [faces.file]) / faces.file
-    if not file.is_file():
-        raise UserError(f"{file}: there is no such file")
-    return file
-
-
-def _files(network: Classifier | ZeroShot | SkinTone, base: Path) -> list[Path]:
+def _network_files(network: Classifier | ZeroShot | SkinTone, base: Path) -> list[Path]:
     """Return the files that decide what a network says, its weights first."""
     if isinstance(network, SkinTone):
         return []
@@ -136,11 +137,11 @@ def _files(network: Classifier | ZeroShot | SkinTone, base: Path) -> list[Path]:
     return [weights, *(directory / name for name in names[1:] if (directory / name).is_file())]
 
 
-def _reader(network: Classifier | ZeroShot | SkinTone, base: Path) -> tuple[nn.Module, str]:
+def _reader(network: Classifier | ZeroShot | SkinTone, files: Sequence[Path]) -> tuple[nn.Module, str]:
     """Return the reader, and what identifies its weights."""
     if isinstance(network, SkinTone):
         return SkinToneReader(), sha256_of(b"skin_tone")
-    weights = _files(network, base)[0]
+    weights = files[0]
     directory = weights.parent
     check_sha256(weights, network.sha256)
     reader = (

@@ -35,11 +35,11 @@ def find_reference(config: RunConfig, suite: PromptSuite | None, instruments: "I
     UserError
         There are no images, one of them cannot be read, or there is no network to see them with.
     """
+    if config.reference and instruments.network is None:
+        raise UserError("--reference needs a feature network that sees only: name one with --features")
     given = referred_images(config)
     if given is None:
         return None
-    if instruments.network is None:
-        raise UserError("--reference needs a feature network that sees only: name one with --features")
     rows = given.variants[0].assign(variant=REFERENCE)
     if suite is not None:
         ids = {f"prompt_{number}": prompt.id for number, prompt in enumerate(suite.prompts("test"))}
