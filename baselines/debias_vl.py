@@ -36,9 +36,12 @@ class DebiasVL:
     Source: arXiv 2302.00070.
 
     Limits: it makes the classes of an *embedding* alike, which does not make images half and half: all of
-    them may move to one side. It cannot aim at a ratio, so the target must be uniform. :math:`P_0` removes
-    what the class prompts have in common with every other prompt as well. Cost: that of the original, 2 U-Net
-    rows per image and step. SDXL is not supported.
+    them may move to one side. What tells the classes apart is sent to zero, and nothing says that zero lies
+    in the middle between them: on `portraits` the end token of a female prompt lies at -5.5 of that direction
+    and of a male one at 4.4, later rows at -4.9 and 2.9, so zero is on the male side. It cannot
+    aim at a ratio, so the target must be uniform. :math:`P_0` removes what the class prompts have in common
+    with every other prompt as well. Cost: that of the original, 2 U-Net rows per image and step. SDXL is not
+    supported.
     """
 
     name: ClassVar[str] = "debias_vl"

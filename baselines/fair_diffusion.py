@@ -26,8 +26,8 @@ Scale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class FairDiffusion:
     r"""Push every image towards its drawn class and away from the others.
 
-    Each class j of each attribute has an edit prompt, such as "female person", with the sign
-    :math:`s_j = 1` if the image is to show it and -1 if not:
+    Each class j of each attribute of K classes has an edit prompt, such as "female person", with the sign
+    :math:`s_j = 1` if the image is to show it and :math:`-1 / (K - 1)` if not:
 
     .. math:: \psi_j &= s_j\, s_e\, (\epsilon_j - \epsilon_\varnothing),\ \text{0 where }
                        |\psi_j| < \mathrm{quantile}_\lambda |\psi_j| \text{ over the pixels of a channel} \\
@@ -38,11 +38,15 @@ class FairDiffusion:
     The momentum :math:`\nu` builds up from the first step.
 
     Source: arXiv 2302.10893 for the use, arXiv 2301.12247 for the guidance. The defaults are those of the
-    authors' script, with its 5 warm-up steps of 50 as a share.
+    authors' script, with its 5 warm-up steps of 50 as a share. It has two classes, of sign 1 and -1;
+    with more, signs of -1 would push away from what all edit prompts share, a person.
 
     Limits: one more U-Net row per class of every attribute. Many classes push against each other, and the
-    scale has to be chosen by hand for a model; a prompt without people is pushed as well.
-    SDXL is not supported.
+    scale has to be chosen by hand for a model; a prompt without people is pushed as well. The threshold is a
+    quantile over the pixels of the latents, and has to be chosen for their number: of the 8 x 8 of
+    `portraits` the default leaves 4. There, 40 images of 10 validation occupations showed the four classes of
+    race in the shares .50 .32 .03 .15, and .35 .30 .28 .08 with a threshold of .5; the occupation was
+    recognised in .88 and .80 of them. SDXL is not supported.
     """
 
     name: ClassVar[str] = "fair_diffusion"
@@ -114,15 +118,15 @@ class FairDiffusion:
 
 
 def signs(space: AttributeSpace, joint: Sequence[int]) -> Tensor:
-    """Return +1 for the classes that an image is to show and -1 for the others, N x E.
+    """Return 1 for the classes that an image is to show and -1 / (K - 1) for the K - 1 others, N x E.
 
     ``joint`` holds N class numbers of the product of all attributes, in row-major order; E counts the classes
-    of every attribute, attribute after attribute.
+    of every attribute, attribute after attribute. Those of an attribute sum to zero.
     """
     sizes = [len(classes) for classes in space.classes.values()]
     wanted = torch.unravel_index(torch.as_tensor(joint), sizes)
     shown = [torch.nn.functional.one_hot(k, size) for k, size in zip(wanted, sizes, strict=True)]
-    return 2.0 * torch.cat(shown, 1) - 1
+    return torch.cat([(size * part - 1) / (size - 1) for part, size in zip(shown, sizes, strict=True)], 1)
 
 
 def thresholded(directions: Tensor, quantile: float) -> Tensor:

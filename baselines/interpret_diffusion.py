@@ -91,7 +91,7 @@ class InterpretDiffusion:
         pace = Pace(config.learning_rate, ema_decay=0.0, optimizer="adam")
         training = Training(vectors, context.directory, settings, pace)
         learnt = training.run(context.updates, self._update(context, latents, vectors), context.log)
-        settings |= {"updates": context.updates, "strength": config.strength}
+        settings |= {"updates": training.progress.update, "strength": config.strength}
         return Intervention(self.name, self.draw_class, learnt, settings)
 
     @contextmanager

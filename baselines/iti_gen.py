@@ -122,7 +122,7 @@ class ItiGen:
             training = Training(learnt, context.directory, settings, pace)
             joint = joint_vectors(space, training.run(context.updates, accumulate, context.log))
         embeddings = dict(zip(words, joint.detach(), strict=True))
-        settings |= {"updates": context.updates}
+        settings |= {"updates": training.progress.update}
         return Intervention(self.name, self.draw_class, settings=settings, embeddings=embeddings)
 
     @contextmanager

@@ -54,7 +54,8 @@ class UCE:
     Source: arXiv 2308.14761. Ratios come from the training judge instead of CLIP, prompts from the suite.
 
     Limits: concepts that are not edited change only through what they share with those that are. Editing very
-    many damages the model. Shares of few images are noisy, so the tolerance is met by chance as well.
+    many damages the model. Shares of few images are noisy, so the tolerance is met by chance as well,
+    and hardly ever by all concepts at once: expect all turns.
     Cost: 2 U-Net rows per image and step, as the original, and up to updates x concepts x images_per_concept
     images to fit. SDXL is not supported.
     """
@@ -117,7 +118,8 @@ class UCE:
                     first = turn * config.images_per_concept
                     counted.append(class_shares(context, chosen, config.images_per_concept, first))
                 atomic_write_tensors(context.directory / HISTORY, {"shares": torch.stack(counted)}, {})
-                context.log({"update": turn + 1, "gap": mean_gap(counted[-1])})
+            if context.log({"update": turn + 1, "gap": mean_gap(counted[turn])}):
+                break  # also when it was counted before an interruption: the log forgets that it asked
             missing = target - counted[turn]
             done = (missing.abs() < config.tolerance).all(1)
             if done.all():

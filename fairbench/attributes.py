@@ -21,6 +21,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 SCALES: dict[str, tuple[str, ...]] = {"skin_tone": tuple(f"monk{tone}" for tone in range(1, 11))}
 """Continuous attribute -> its bins in order, light to dark: read off pixels, named by no prompt."""
 KNOWN = ATTRIBUTES | SCALES
+FACE_THRESHOLD = 0.5
+"""An image counts where its judge is at least so sure of a face."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core.core_schema import ValidationInfo
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
-from fairbench.draws import Rule
+from fairbench.draws import DrawClass, Rule
 from fairbench.errors import UserError, invalid
 from fairbench.storage import read_yaml, sha256_of
 
@@ -34,6 +42,8 @@ class RunConfig(BaseModel):
     target: Literal["uniform"] | dict[str, tuple[float, ...]] = "uniform"
     draw: Rule = "iid"
     updates: Count | None = None
+    split: Literal["validation", "test"] = "test"
+    """Of the suite, to measure on; settings of a method are chosen on the one, so that the other is new."""
     images_per_prompt: Count = 16
     test_prompts: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0
@@ -45,6 +55,10 @@ class RunConfig(BaseModel):
     training_features: tuple[str, ...] = ()
     images: str | None = None
     """A folder, a table or a run whose images are measured, instead of generating any."""
+    draw_class: DrawClass | None = None
+    """Who chose the attributes of the images that are given, where that is known."""
+    reference: str | None = None
+    """A folder of images that FID and KID compare with, instead of rendered ones."""
     adapter: str | None = None
     """The directory of an intervention to apply, instead of finetuning."""
     until_width: Annotated[float, Field(ge=0.01, le=1)] | None = None
@@ -62,6 +76,12 @@ class RunConfig(BaseModel):
         if value is None or value == "uniform":
             return "uniform"
         return TargetDistribution.parse(value, AttributeSpace(info.data["attributes"])).probabilities
+
+    @model_validator(mode="after")
+    def _only_given_images_have_a_draw_class(self) -> "RunConfig":
+        if self.draw_class and not self.images:
+            raise ValueError("draw_class is of images that are given: a method says its own")
+        return self
 
     def digest(self) -> str:
         """Sha256 of the canonical JSON: equal if and only if the settings are."""

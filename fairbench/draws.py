@@ -12,6 +12,8 @@ import numpy as np
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.errors import unknown
 
+DrawClass = Literal["emergent", "drawn", "coupled"]
+"""Who chooses the attribute of an image: the model, the harness per image, or a batch balanced together."""
 Rule = Literal["iid", "quota", "by-seed"]
 
 IID, QUOTA = 1, 2

@@ -9,10 +9,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from fairbench.draws import DrawClass
 from fairbench.errors import UserError
-from fairbench.model_card import model_card
+from fairbench.model_card import LORA, MATRICES, TENSORS, model_card
 from fairbench.storage import atomic_write_json, atomic_write_tensors, atomic_write_text, sha256_of
 
 if TYPE_CHECKING:
@@ -25,11 +26,7 @@ if TYPE_CHECKING:
     from fairbench.models.text_to_image import TextToImage
     from fairbench.suites import Prompt
 
-DrawClass = Literal["emergent", "drawn", "coupled"]
-"""Who chooses the attribute of an image: the model, the harness per image, or a batch balanced together."""
-
 SCHEMA_VERSION = 1
-WEIGHTS = "pytorch_lora_weights.safetensors"
 EMBEDDINGS = "learned_embeds.safetensors"
 SETTINGS = "intervention.json"
 CARD = "README.md"
@@ -78,10 +75,20 @@ class Intervention:
     method: str
     draw_class: DrawClass
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    """LoRA weights, named as ``load_lora_weights`` reads them."""
+    """LoRA weights, named as ``load_lora_weights`` reads them; ``unet.<parameter>`` -> what takes its place;
+    or anything else."""
     settings: dict[str, Any] = field(default_factory=dict)
     embeddings: dict[str, Tensor] = field(default_factory=dict)
     """Token to its n x D soft tokens, as ``load_textual_inversion`` reads them."""
+
+    @property
+    def weights_file(self) -> str | None:
+        """The name of the file that ``tensors`` go into: it says what they are."""
+        if not self.tensors:
+            return None
+        if all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in self.tensors):
+            return LORA
+        return MATRICES if all(name.startswith("unet.") for name in self.tensors) else TENSORS
 
     def save(self, directory: Path | str, measured: Sequence[Mapping[str, Any]] = ()) -> None:
         """Write the weights (where there are any), a model card, then the settings, into ``directory``.
@@ -89,8 +96,8 @@ class Intervention:
         ``measured`` goes into the card, see `model_card`.
         """
         directory = Path(directory)
-        if self.tensors:
-            atomic_write_tensors(directory / WEIGHTS, self.tensors, {"format": "pt"})
+        if self.weights_file:
+            atomic_write_tensors(directory / self.weights_file, self.tensors, {"format": "pt"})
         if self.embeddings:
             atomic_write_tensors(directory / EMBEDDINGS, self.embeddings, {"format": "pt"})
         atomic_write_text(directory / CARD, model_card(self, measured))
@@ -99,7 +106,7 @@ class Intervention:
             "method": self.method,
             "draw_class": self.draw_class,
             "settings": self.settings,
-            "weights": WEIGHTS if self.tensors else None,
+            "weights": self.weights_file,
             "embeddings": EMBEDDINGS if self.embeddings else None,
         }
         atomic_write_json(directory / SETTINGS, description)
@@ -122,7 +129,10 @@ class Intervention:
             version = description["schema_version"]
             if version != SCHEMA_VERSION or description["draw_class"] not in get_args(DrawClass):
                 raise UserError(f"{directory / SETTINGS}: format {version} is unknown; update fairbench")
-            weights = load((directory / WEIGHTS).read_bytes()) if description["weights"] else {}
+            name = description["weights"]
+            if name not in (LORA, MATRICES, TENSORS, None):
+                raise ValueError(f"weights in {name!r}")
+            weights = load((directory / name).read_bytes()) if name else {}
             embeddings = load((directory / EMBEDDINGS).read_bytes()) if description.get("embeddings") else {}
             return cls(
                 description["method"], description["draw_class"], weights, description["settings"], embeddings

@@ -16,6 +16,9 @@ DRAWN = {
     "drawn": "the harness drew an attribute for every image",
     "coupled": "a batch of images is balanced together",
 }
+LORA, MATRICES, TENSORS = "pytorch_lora_weights.safetensors", "matrices.safetensors", "tensors.safetensors"
+"""What ``load_lora_weights`` reads; whole matrices of the U-Net; whatever a method alone understands."""
+PROMPT = "a photo of the face of a geologist, a person"
 LIMITS = """\
 - Measured as a classifier sees gender presentation, race and age; no classifier sees identity.
 - What was balanced is balanced for prompts like those it learnt from. Measure anew for any others.
@@ -66,23 +69,28 @@ def model_card(intervention: Intervention, measured: Sequence[Mapping[str, Any]]
 
 
 def _usage(intervention: Intervention) -> str:
-    calls = []
-    if _is_lora(intervention):
+    calls, prompt = [], PROMPT
+    if intervention.weights_file == LORA:
         calls.append('pipeline.load_lora_weights("this/directory")')
-    if intervention.embeddings:
+    if intervention.weights_file == MATRICES:
+        calls += [
+            f'weights = safetensors.torch.load_file("this/directory/{MATRICES}")',
+            'weights = {name.removeprefix("unet."): weight for name, weight in weights.items()}',
+            "pipeline.unet.load_state_dict(weights, strict=False)",
+        ]
+    if tokens := list(intervention.embeddings):
         calls.append(
             'pipeline.load_textual_inversion("this/directory", weight_name="learned_embeds.safetensors")'
         )
-    if not calls:
+        if intervention.draw_class == "drawn":
+            calls.append(f"# one word per class, to be drawn for every image: {', '.join(tokens)}")
+            prompt = f"{PROMPT} {tokens[0]}"
+        else:
+            prompt = "".join(tokens) + PROMPT
+    if not calls or intervention.weights_file == TENSORS:
         return "With fairbench alone: what was learnt is more than weights that a pipeline could load."
-    prompt = "".join(intervention.embeddings) + "a photo of the face of a geologist, a person"
     code = ["# pipeline: the base model, as a diffusers StableDiffusionPipeline", *calls]
     return "\n".join(["```python", *code, f'pipeline("{prompt}")', "```"])
-
-
-def _is_lora(intervention: Intervention) -> bool:
-    names = list(intervention.tensors)
-    return bool(names) and all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -17,7 +17,8 @@ class PromptPrefix(DirectFinetuning):
 
     .. math:: \text{prompt} \to v_1 \dots v_5\,\text{prompt}, \qquad \varnothing \to \varnothing
 
-    The vectors begin as random rows of the vocabulary; the gradient is that of ``biased_dft``.
+    The vectors begin as words that the training prompts share, which change little; random ones, as in the
+    paper, may name things that no prompt asks for. The gradient is that of ``biased_dft``.
 
     Source: arXiv 2311.07604, its second experiment.
 

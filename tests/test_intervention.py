@@ -16,6 +16,36 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert all(torch.equal(loaded.tensors[name], saved.tensors[name]) for name in saved.tensors)
 
 
+@pytest.mark.parametrize(
+    ("names", "file"),
+    [
+        (["unet.a.lora_A.weight", "unet.a.lora_B.weight"], "pytorch_lora_weights.safetensors"),
+        (["unet.a.attn2.to_k.weight"], "matrices.safetensors"),
+        (["unet.a.lora_A.weight", "projection"], "tensors.safetensors"),
+    ],
+)
+def test_weights_are_in_a_file_that_says_what_they_are(names, file, tmp_path):
+    Intervention("some", "emergent", {name: torch.ones(1) for name in names}).save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {file, "intervention.json", "README.md"}
+    assert Intervention.load(tmp_path).tensors.keys() == set(names)
+
+
+def test_matrices_that_were_saved_as_a_lora_once_are_still_loaded(tmp_path):
+    Intervention("uce", "emergent", {"unet.a.attn2.to_k.weight": torch.ones(1)}).save(tmp_path)
+    (tmp_path / "matrices.safetensors").rename(tmp_path / "pytorch_lora_weights.safetensors")
+    settings = tmp_path / "intervention.json"
+    settings.write_text(settings.read_text().replace("matrices.safe", "pytorch_lora_weights.safe"))
+    assert Intervention.load(tmp_path).tensors.keys() == {"unet.a.attn2.to_k.weight"}
+
+
+def test_a_file_that_fairbench_did_not_name_is_not_opened(tmp_path):
+    Intervention("some", "drawn", {"x": torch.ones(1)}).save(tmp_path)
+    settings = tmp_path / "intervention.json"
+    settings.write_text(settings.read_text().replace("tensors.safe", "../tensors.safe"))
+    with pytest.raises(UserError, match="not an adapter"):
+        Intervention.load(tmp_path)
+
+
 def test_without_weights_there_is_only_the_description(tmp_path):
     Intervention("some", "drawn").save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"intervention.json", "README.md"}
@@ -34,7 +64,7 @@ def test_a_bad_directory_is_one_line(tmp_path):
 
 def test_broken_weights_are_one_line(tmp_path):
     Intervention("some", "drawn", {"x": torch.ones(1)}).save(tmp_path)
-    (tmp_path / "pytorch_lora_weights.safetensors").write_bytes(b"cut")
+    (tmp_path / "tensors.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match="not an adapter"):
         Intervention.load(tmp_path)
 

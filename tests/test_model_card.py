@@ -1,7 +1,9 @@
+import safetensors.torch
 import torch
 
 from fairbench.intervention import Intervention
 from fairbench.model_card import model_card
+from tests.tiny import tiny_pipeline
 
 SETTINGS = {
     "model": "portraits",
@@ -40,3 +42,23 @@ def test_soft_tokens_stand_in_front_of_the_prompt():
 def test_what_no_pipeline_can_load_is_not_said_to_be_loadable():
     card = model_card(Intervention("other", "drawn", {"matrix": torch.ones(2, 2)}))
     assert "With fairbench alone" in card and "load_lora_weights" not in card
+
+
+def test_a_word_of_a_class_stands_behind_the_prompt():
+    words = {"<w-0>": torch.ones(2, 3), "<w-1>": torch.ones(2, 3)}
+    card = model_card(Intervention("iti_gen", "drawn", embeddings=words))
+    assert "to be drawn for every image: <w-0>, <w-1>" in card and 'a person <w-0>")' in card
+
+
+def test_the_lines_of_the_card_put_edited_matrices_into_a_pipeline(tmp_path, monkeypatch):
+    pipeline = tiny_pipeline()
+    name, weight = next(
+        (n, w) for n, w in pipeline.unet.named_parameters() if n.endswith("attn2.to_k.weight")
+    )
+    edited = torch.rand(weight.shape)
+    learnt = Intervention("uce", "emergent", {f"unet.{name}": edited})
+    learnt.save(tmp_path / "this" / "directory")
+    monkeypatch.chdir(tmp_path)
+    lines = model_card(learnt).partition("```python\n")[2].partition("```")[0].splitlines()
+    exec("\n".join(lines[:-1]), {"pipeline": pipeline, "safetensors": safetensors})
+    assert torch.equal(pipeline.unet.get_parameter(name), edited)

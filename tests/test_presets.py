@@ -42,6 +42,7 @@ def test_the_settings_are_those_of_the_authors(name):
     assert tuple(found) == AUTHORS[name]
     assert config.method == ("prompt_prefix" if name == "exp-2" else "biased_dft")
     assert options.get("rank") == (None if name == "exp-2" else 50)
+    assert options.get("soft_tokens") == ("random" if name == "exp-2" else None)
     assert (options["learning_rate"], options["ema_decay"], options["confidence"]) == (5e-5, 0.996, 0.8)
     assert (options["mode"], options["clip"], options["guidance"], options["steps"]) == (
         "official", None, 7.5, 21

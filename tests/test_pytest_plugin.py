@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from fairbench.errors import UserError
 from fairbench.pytest_plugin import assert_bias_at_most
@@ -34,9 +35,10 @@ def run_pytest(pytester):
     """Run the tests of a model team in a directory of its own."""
     installed = entry_points(group="pytest11", name="fairbench")
 
-    def run(*arguments):
+    def run(*arguments, apart=False):
         loaded = [] if installed else ["-p", "fairbench.pytest_plugin"]
-        return pytester.runpytest_inprocess(*loaded, *map(str, arguments))
+        how = pytester.runpytest_subprocess if apart else pytester.runpytest_inprocess
+        return how(*loaded, *map(str, arguments))
 
     return run
 
@@ -110,6 +112,16 @@ def test_the_run_may_be_named_in_the_ini_file_and_must_be_named_somewhere(direct
     assert run_pytest().ret == 0
     pytester.makeini("[pytest]\nfairbench_run = missing\n")
     assert "is not a finished run" in run_pytest().stdout.str()
+
+
+def test_a_run_that_is_not_there_is_made_from_its_settings(pytester, run_pytest):
+    settings = {"method": "original", "model": "portraits-renderer", "model_options": {"male": 0.5}}
+    settings |= {"test_prompts": 6, "images_per_prompt": 40}
+    (pytester.path / "settings.yaml").write_text(yaml.safe_dump(settings))
+    pytester.makepyfile(THREE_LINES.format(limit=0.4))
+    named = ("--fairbench-config", "settings.yaml", "--fairbench-run", "run")
+    assert run_pytest(*named, apart=True).ret == 0  # apart: torch cannot be loaded twice in one process
+    assert len(load_run(pytester.path / "run").records) == 240
 
 
 def test_loading_the_plugin_loads_nothing_heavy():

@@ -28,6 +28,15 @@ def evaluate(
     images: Annotated[
         Path | None, typer.Option(help="Folder of prompt_*/img_*, or a CSV or parquet of path, prompt ...")
     ] = None,
+    draw_class: Annotated[
+        str | None,
+        typer.Option(
+            help="Who chose the attributes of --images: emergent, drawn or coupled.", show_default="unknown"
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Folder of images that FID and KID compare with.")
+    ] = None,
     attributes: Annotated[
         str | None, typer.Option(help="What to measure first: gender or gender,race ...")
     ] = None,
@@ -48,12 +57,15 @@ def evaluate(
 ) -> None:
     """Measure a run, a model or images that are there; nothing is trained."""
     from fairbench.cli.progress import live_progress
+    from fairbench.cli.result import print_result
     from fairbench.cli.run import draw_pictures
-    from fairbench.runs.directory import default_directory
+    from fairbench.runs.directory import RunDirectory, default_directory
 
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
     given = {
         "suite": suite,
+        "draw_class": draw_class,
+        "reference": None if reference is None else str(reference),
         "attributes": attributes,
         "target": target,
         "judges": judge or None,
@@ -67,29 +79,10 @@ def evaluate(
     }
     config = _settings(run, model, images, {key: value for key, value in given.items() if value is not None})
     place = out or default_directory(config)
+    done_before = RunDirectory(place).finished and not fresh
     with live_progress(quiet=as_json) as progress:
         metrics = _work(config)(config, place, fresh=fresh, progress=progress, draw=draw_pictures)
-    show(metrics, place, as_json)
-
-
-def show(metrics: dict[str, Any], directory: Path, as_json: bool) -> None:
-    """Print the table of an evaluation and what became of other things, or all of it as JSON."""
-    from fairbench.cli.output import make_console, print_json
-    from fairbench.cli.run import print_result
-    from fairbench.report.effects import side_effects
-
-    if as_json:
-        print_json(metrics)
-        return
-    print_result(metrics, directory, done_before=False)
-    if (effects := side_effects(metrics)) is not None:
-        make_console().print(effects)
-    if stopped := metrics.get("sequential"):
-        for name, entry in stopped["attributes"].items():
-            low, high = entry["interval"]
-            print(f"{name}: rms gap in [{low:.3f}, {high:.3f}], valid although it was looked at all along")
-        fixed = stopped["images"] + stopped["saved"]
-        print(f"{stopped['images']} images, where a number fixed in advance would be {fixed}")
+    print_result(metrics, place, as_json, done_before)
 
 
 def _settings(run: Path | None, model: str | None, images: Path | None, given: dict[str, Any]) -> "RunConfig":
@@ -106,7 +99,7 @@ def _settings(run: Path | None, model: str | None, images: Path | None, given: d
             {"method": "original", "model": name or "portraits", "model_options": options, **given}
         )
     _generates_nothing(given, "--images has them")
-    source = {"images": str(images), "suite": "own", "model": name or images.absolute().stem}
+    source = {"images": str(images), "suite": "own", "model": name or _called_after(images)}
     return make_config({"method": "original", "model_options": options, **source, **given})
 
 
@@ -117,12 +110,20 @@ def _generates_nothing(given: dict[str, Any], why: str) -> None:
             raise UserError(f"--{key.replace('_', '-')} is for making images, and {why}: leave it out")
 
 
+def _called_after(images: Path) -> str:
+    """Name what made the images after their folder, but never like a model that brings judges of its own."""
+    from fairbench.runs.instruments import of_the_family
+
+    stem = images.absolute().stem
+    return f"images of {stem}" if of_the_family(stem) else stem
+
+
 def _of_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Take over the settings of a run: its images are judged again, or its adapter makes those of a suite."""
     from fairbench.runs.registry import ORIGINAL
     from fairbench.runs.stored import load_run
 
-    config = {**load_run(run).config, "until_width": None}
+    config = {**load_run(run).config, "until_width": None, "draw_class": None}
     if "suite" not in given:
         _generates_nothing(given, f"{run} has them; --suite makes new ones")
         return config | {"images": str(run)} | given
@@ -131,7 +132,7 @@ def _of_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
             f"--until-width measures a model as it is, and {run} is of {config['method']}: leave one out"
         )
     adapter = {"adapter": str(run / "adapter")} if (run / "adapter").is_dir() else {}
-    return config | {"images": None, "test_prompts": None} | adapter | given
+    return config | {"images": None, "split": "test", "test_prompts": None} | adapter | given
 
 
 def _work(config: "RunConfig") -> Any:

@@ -1,4 +1,7 @@
-"""``fairbench export``: what a run learnt, as a directory that diffusers loads, with a model card."""
+"""``fairbench export``: what a run learnt, as a directory with a model card.
+
+Diffusers loads it where the method is weights or words; the card says so, and how.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +31,7 @@ def export(
     intervention = Intervention.load(place.adapter)
     metrics = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
     intervention.save(to, measured(metrics))
-    typer.echo(f"{to}: {intervention.method}, ready for diffusers; README.md says how")
+    typer.echo(f"{to}: {intervention.method}; its README.md says how to use it")
 
 
 def measured(metrics: dict[str, Any]) -> list[dict[str, str]]:

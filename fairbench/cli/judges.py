@@ -57,7 +57,8 @@ def _measured(judge: "Judge", labelled: "Labelled") -> tuple[dict[str, Any], dic
     """Return what is reported, and the counts per attribute."""
     import numpy as np
 
-    from fairbench.judges.confusion import FACE_THRESHOLD, accuracy, confusion_counts
+    from fairbench.attributes import FACE_THRESHOLD
+    from fairbench.judges.confusion import accuracy, confusion_counts
     from fairbench.judges.labelled import batches
 
     sizes = {name: len(judge.attributes[name]) for name in labelled.labels}

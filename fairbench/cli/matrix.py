@@ -33,6 +33,10 @@ def run_matrix(
     for option, value in training.items():
         if value is not None:
             raise UserError(f"{option} is an option of a method: write it as NAME[{option}={value}]")
+    from fairbench.finetuning.processes import Processes
+
+    if Processes().count > 1:
+        raise UserError("several runs are one process: launch each run by itself, with one --method")
     cells = (
         _from_file(matrix, methods, config, overrides)
         if matrix

@@ -51,6 +51,9 @@ def run(
     test_prompts: Annotated[
         int | None, typer.Option(help="Use only the first test prompts.", show_default="all")
     ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Prompts to measure on: test or validation.", show_default="test")
+    ] = None,
     tune: Annotated[
         str | None,
         typer.Option(
@@ -89,6 +92,12 @@ def run(
     training_features: Annotated[
         list[str] | None, typer.Option(help="Training features; may be repeated.", show_default="the model's")
     ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of images that FID and KID compare with.", show_default="rendered, for portraits"
+        ),
+    ] = None,
     stop_on: Annotated[
         list[str] | None,
         typer.Option(help="End the finetuning on this warning; may be repeated.", show_default="none"),
@@ -116,6 +125,7 @@ def run(
         "updates": updates,
         "images_per_prompt": images_per_prompt,
         "test_prompts": test_prompts,
+        "split": split,
         "seed": seed,
         "steps": steps,
         "guidance": guidance,
@@ -123,6 +133,7 @@ def run(
         "training_judge": training_judge,
         "features": features or None,
         "training_features": training_features or None,
+        "reference": None if reference is None else str(reference),
         "stop_on": stop_on or None,
     }
     overrides |= _named("model", model)
@@ -144,8 +155,9 @@ def run(
     overrides |= _named("method", method[0] if method else None)
     settings = _settings(config, preset, overrides, training)
 
-    from fairbench.cli.output import print_json
     from fairbench.cli.progress import live_progress
+    from fairbench.cli.result import print_result
+    from fairbench.finetuning.processes import Processes
     from fairbench.runs.directory import RunDirectory, default_directory
     from fairbench.runs.runner import run as run_to_the_end
 
@@ -153,14 +165,13 @@ def run(
     named = Path("runs") / f"{preset}-s{settings.seed}" if preset else default_directory(settings)
     place = RunDirectory(out or named)
     done_before = place.finished
-    with live_progress(quiet=as_json) as progress:
+    quiet = not Processes().first
+    with live_progress(quiet=as_json or quiet) as progress:
         metrics = run_to_the_end(
             settings, place.path, fresh=fresh, progress=progress, draw=draw_pictures, warn=_warn
         )
-    if as_json:
-        print_json(metrics)
-    else:
-        print_result(metrics, place.path, done_before and not fresh)
+    if not quiet:
+        print_result(metrics, place.path, as_json, done_before and not fresh)
     return None
 
 
@@ -220,15 +231,3 @@ def draw_pictures(
     if training is not None:
         with suppress(UserError):  # a method may log nothing that there is a curve for
             curves.training(training, pictures / "training.png")
-
-
-def print_result(metrics: dict[str, Any], directory: Path, done_before: bool) -> None:
-    """Print the table of a run, and where everything is."""
-    from fairbench.cli.output import make_console
-    from fairbench.report import tables
-
-    console = make_console()
-    if done_before:
-        console.print("this run was already done; --fresh repeats it", highlight=False)
-    console.print(tables.before_after(metrics))
-    console.print(f"records, pictures and numbers: {directory}", highlight=False, soft_wrap=True)

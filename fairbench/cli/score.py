@@ -11,7 +11,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
     """Compute every metric anew from stored records and features: no model, no judge, no GPU."""
-    from fairbench.cli.evaluate import show
+    from fairbench.cli.result import print_result
     from fairbench.runs.stored import score as score_stored
 
-    show(score_stored(run), run, as_json)
+    print_result(score_stored(run), run, as_json)

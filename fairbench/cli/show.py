@@ -1,6 +1,7 @@
-"""``fairbench show``: one method, model, suite, judge or preset in full."""
+"""``fairbench show``: one method, model, suite, judge, preset or finished run in full."""
 
 import inspect
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -12,10 +13,15 @@ from fairbench.storage import read_yaml
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A method, model, suite, judge or preset.")],
+    name: Annotated[
+        str, typer.Argument(help="A method, model, suite, judge or preset, or the directory of a run.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show a method with its options and their defaults, or a model, suite, judge or preset."""
+    """Show a method with its options, a model, suite, judge or preset, or all that a run measured."""
+    if (Path(name) / "status.json").is_file():
+        _show_run(Path(name), as_json)
+        return
     shown = _find(name)
     if as_json:
         print_json(shown)
@@ -29,6 +35,18 @@ def show(
             print(f"\n{value}", end="")
         elif key != "settings":
             print(f"{key}: {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}")
+
+
+def _show_run(directory: Path, as_json: bool) -> None:
+    from fairbench.cli.result import print_groups, print_metrics
+    from fairbench.runs.stored import load_run
+
+    metrics = load_run(directory).metrics
+    if as_json:
+        print_json(metrics)
+        return
+    print_metrics(metrics)
+    print_groups(metrics)
 
 
 def _find(name: str) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fairbench.attributes import FACE_THRESHOLD
 from fairbench.diagnostics.shapley import resampled, shapley, subsets
 from fairbench.errors import UserError
 from fairbench.features import cosine
 from fairbench.metrics.bias import bias, frequencies, labels_of
-from fairbench.metrics.summary import FACE_THRESHOLD
 from fairbench.models.hooks import Hooks
 from fairbench.models.weights import COMPONENTS
 
@@ -149,6 +149,7 @@ def _look(bench: Bench, hooks: Hooks, original: list[torch.Tensor]) -> dict[str,
         batch_size=BATCH,
         hooks=hooks,
     )
+    images = images.mul(255).round() / 255  # as a run stores them
     judgement = bench.judge.judge(images)
     shape = (len(bench.prompts), -1)
     face = (judgement.face >= FACE_THRESHOLD).cpu().numpy()
@@ -163,7 +164,7 @@ def _look(bench: Bench, hooks: Hooks, original: list[torch.Tensor]) -> dict[str,
     if not original:
         original.extend(features)
     for network, mine, theirs in zip(bench.features, features, original, strict=True):
-        distance = 1 - cosine(mine, theirs)
+        distance = (1 - cosine(mine, theirs)).clamp(min=0)  # rounding may go beyond 1
         found[f"distance by {network.name}"] = distance.reshape(shape).mean(1).double().numpy()
     words = bench.judge.attributes.get("concept", ())
     if "concept" in judgement.probabilities:

@@ -4,6 +4,6 @@ Nothing heavy is imported before a network is built.
 """
 
 from fairbench.features.image_features import ImageFeatures, cosine
-from fairbench.features.loading import build_features, load_features, save_features
+from fairbench.features.loading import build_features, identify_features, load_features, save_features
 
-__all__ = ["ImageFeatures", "build_features", "cosine", "load_features", "save_features"]
+__all__ = ["ImageFeatures", "build_features", "cosine", "identify_features", "load_features", "save_features"]

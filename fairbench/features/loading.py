@@ -7,7 +7,6 @@ from fairbench.errors import UserError
 from fairbench.features.description import FeaturesDescription
 from fairbench.features.image_features import ImageFeatures
 from fairbench.networks import (
-    WEIGHTS,
     described,
     find,
     identity,
@@ -16,6 +15,7 @@ from fairbench.networks import (
     packaged,
     read_description,
     save_network,
+    weights_file,
 )
 
 if TYPE_CHECKING:
@@ -68,12 +68,18 @@ def load_features(name: str | Path) -> ImageFeatures:
     network = build_network(description)
     load_weights(network, directory)
     network.eval().requires_grad_(False)
-    files = [directory / DESCRIPTION, directory / WEIGHTS]
-    if description.kind == "timm":
-        return _joined(description, network, None, identity(*files))
-    tokenizer = _tokenizer(directory / TOKENIZER)
-    files += sorted(path for path in (directory / TOKENIZER).iterdir() if path.is_file())
-    return _joined(description, network, tokenizer, identity(*files))
+    tokenizer = None if description.kind == "timm" else _tokenizer(directory / TOKENIZER)
+    return _joined(description, network, tokenizer, identify_features(name)[1])
+
+
+def identify_features(name: str | Path) -> tuple[str, str]:
+    """Return the name and the sha256 that these features have when they are loaded, without loading them."""
+    directory = find("features", name, DESCRIPTION)
+    description = read_description(directory / DESCRIPTION, FeaturesDescription)
+    files = [directory / DESCRIPTION, weights_file(directory)]
+    if description.kind != "timm":
+        files += sorted(path for path in (directory / TOKENIZER).glob("*") if path.is_file())
+    return description.name, identity(*files)
 
 
 def _joined(

@@ -5,9 +5,11 @@ They go in for training and come out again, leaving the model as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -73,13 +75,16 @@ class Adapter:
         }
 
 
-def adapter(model: TextToImage, tune: str, rank: int | None, seed: int) -> AbstractContextManager[Adapter]:
+def adapter(
+    model: TextToImage, tune: str, rank: int | None, seed: int, prompts: Sequence[str] = ()
+) -> AbstractContextManager[Adapter]:
     """Put what ``tune`` names into the model for training; everything else is frozen.
 
-    ``text_encoder``, ``unet`` or ``text_encoder+unet``: see `lora`; ``prefix``: see `prefix`.
+    ``text_encoder``, ``unet`` or ``text_encoder+unet``: see `lora`; ``prefix``: see `prefix`, whose tokens
+    begin as the words that ``prompts`` share, or at random if there are none.
     """
     if tune == "prefix" or rank is None:
-        return prefix(model, seed)
+        return prefix(model, shared_words(model, prompts) if prompts else random_words(model, seed))
     return lora(model, tune.split("+"), rank, seed)
 
 
@@ -111,23 +116,40 @@ def lora(model: TextToImage, components: list[str], rank: int, seed: int) -> Ite
 
 
 @contextmanager
-def prefix(model: TextToImage, seed: int, count: int = SOFT_TOKENS) -> Iterator[Adapter]:
-    """Train ``count`` soft tokens in front of every prompt, but not of the unconditional one.
+def prefix(model: TextToImage, words: Sequence[int]) -> Iterator[Adapter]:
+    """Train soft tokens in front of every prompt, but not of the unconditional one.
 
-    They start as random rows of the vocabulary. On leaving, tokenizer and text encoder are as before.
+    They begin as the rows ``words`` of the vocabulary. On leaving, tokenizer and text encoder are as before.
     Source: arXiv 2311.07604 trains five.
     """
     table = model.pipeline.text_encoder.get_input_embeddings().weight
     known = len(model.pipeline.tokenizer)
-    chosen = torch.randperm(known, generator=torch.Generator().manual_seed(seed))[:count]
     config = TrainableTokensConfig(
-        token_indices=list(range(known, known + count)), target_modules=["token_embedding"]
+        token_indices=list(range(known, known + len(words))), target_modules=["token_embedding"]
     )
-    rows = table[chosen.to(table.device)]
+    rows = table[torch.tensor(words, device=table.device)]
     with soft_tokens(model, {TOKEN: rows}), _wrapped(model.pipeline.text_encoder, config) as network:
         (parameter,) = (p for p in network.parameters() if p.requires_grad)
         parameter.data = parameter.data.float()
         yield Adapter({TOKEN: parameter}, Hooks(rewrite=in_front(TOKEN)), {"text_encoder": network})
+
+
+def shared_words(model: TextToImage, prompts: Sequence[str]) -> list[int]:
+    """Return the five tokens that most of the prompts have, in the order in which they stand there.
+
+    In front of a prompt they change little: they name nothing that only some of the prompts show.
+    """
+    tokenizer = model.pipeline.tokenizer
+    frame = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    counts = Counter(token for row in model.tokens(prompts).tolist() for token in dict.fromkeys(row))
+    common = [token for token, _ in counts.most_common() if token not in frame]
+    return list(islice(cycle(common), SOFT_TOKENS))
+
+
+def random_words(model: TextToImage, seed: int) -> list[int]:
+    """Return five random tokens, what arXiv 2311.07604 begins with."""
+    every = torch.randperm(len(model.pipeline.tokenizer), generator=torch.Generator().manual_seed(seed))
+    return every[:SOFT_TOKENS].tolist()
 
 
 @contextmanager

@@ -31,6 +31,11 @@ class Batch:
     generator: torch.Generator
     total: int
 
+    @property
+    def pictures(self) -> list[tuple[str, int]]:
+        """Return prompt and seed of every image."""
+        return list(zip(self.texts, self.seeds, strict=True))
+
     def share(self, index: int, count: int) -> Batch:
         """Return the images of every ``count``-th prompt, from number ``index``."""
         rows = [row for row in range(len(self.seeds)) if row // self.images_per_prompt % count == index]

@@ -1,30 +1,26 @@
 """Direct finetuning: sample, judge, and send the gradient back through the sampler by a rule.
 
-A method is a name, its settings and its rule; everything else that finetuning does is here, once.
+A method is a name, its settings and its rule; everything else that finetuning does is in this room, once.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
 
 from fairbench.errors import UserError
-from fairbench.finetuning.adapters import Adapter, adapter
-from fairbench.finetuning.batches import Batches
+from fairbench.finetuning.adapters import adapter
 from fairbench.finetuning.engine import Pace, Training
-from fairbench.finetuning.gradient import rule_gradient
-from fairbench.finetuning.memory import portions
-from fairbench.finetuning.objective import Objective
+from fairbench.finetuning.optimisers import make_optimiser
 from fairbench.finetuning.processes import Processes
-from fairbench.finetuning.rules import GradientRule, Sampler, views
-from fairbench.finetuning.semantics import OriginalPictures
-from fairbench.finetuning.settings import COST_ONLY, RANK, Settings, per_attribute
+from fairbench.finetuning.rules import GradientRule, Sampler
+from fairbench.finetuning.settings import COST_ONLY, Settings, per_attribute
+from fairbench.finetuning.update import Update
 from fairbench.intervention import DrawClass, FitContext, Intervention
+from fairbench.models.content import content_sha256
 from fairbench.models.hooks import Hooks
 from fairbench.models.soft_tokens import in_front, soft_tokens
 from fairbench.models.text_to_image import TextToImage
@@ -37,6 +33,7 @@ class DirectFinetuning:
     name: ClassVar[str]
     draw_class: ClassVar[DrawClass] = "emergent"
     supports: ClassVar[tuple[str, ...] | None] = None
+    several_processes: ClassVar[bool] = True
     quick: ClassVar[dict[str, Any]] = {
         "prompts_per_update": 1,
         "images_per_prompt": 4,
@@ -56,7 +53,8 @@ class DirectFinetuning:
         defaults = {
             "steps": max(1, round(model.defaults.steps * 2 / 3)),
             "guidance": model.defaults.guidance,
-            "rank": None if self.config.tune == "prefix" else RANK,
+            "rank": None if self.config.tune == "prefix" else model.defaults.rank,
+            "learning_rate": model.defaults.learning_rate,
             "mode": model.defaults.step_weights,
         }
         given = self.config.model_dump()
@@ -69,16 +67,35 @@ class DirectFinetuning:
         sampler = Sampler.of(model.pipeline.scheduler, method.config.steps)
         method.rule(sampler, torch.Generator().manual_seed(0))
 
+    def check_fit(self, context: FitContext) -> None:
+        """Raise a ``UserError`` where these settings ask for what ``context`` has not got."""
+        config, attributes, processes = self.config, context.space.names, Processes().count
+        make_optimiser(config.optimizer, [torch.nn.Parameter(torch.zeros(1))], 1.0)  # one may be missing
+        per_attribute("change_factor", config.change_factor, attributes)
+        if config.looks_at_faces(attributes) and context.faces is None:
+            raise UserError(
+                f"face_weight and region_factor need a face network, and {context.model.name} brings none: "
+                "leave them at 0 and 1"
+            )
+        prompts = min(config.prompts_per_update, len(context.prompts))
+        if processes > prompts:
+            raise UserError(
+                f"{processes} processes share {prompts} prompts per update: start at most as many, "
+                "or raise prompts_per_update"
+            )
+
     def fit(self, context: FitContext) -> Intervention:
         """Train; an interrupted training of the same settings goes on."""
         method, processes = self.on(context.model), Processes()
         config = method.config
-        _check_context(config, context, processes)
+        method.check_fit(context)
         settings = config.model_dump(mode="json", exclude=COST_ONLY) | context.description()
         if config.lr_schedule != "constant":
             settings["updates"] = context.updates
-        with adapter(context.model, config.tune, config.rank, context.seed) as tuned:
-            update = _update(method, context, tuned, processes)
+        content = content_sha256(context.model)  # before anything is put into it
+        begin = [prompt.text for prompt in context.prompts] if config.soft_tokens == "shared" else []
+        with adapter(context.model, config.tune, config.rank, context.seed, begin) as tuned:
+            update = Update.of(context, config, method.rule, tuned, processes, content)
             pace = Pace(
                 config.learning_rate,
                 config.ema_decay,
@@ -88,7 +105,7 @@ class DirectFinetuning:
                 config.warmup,
             )
             training = Training(tuned.parameters, context.directory, settings, pace, processes)
-            averaged = training.run(context.updates, update, context.log, on_save=update.originals.save)
+            averaged = training.run(context.updates, update, context.log)
             weights = tuned.exported(averaged)
         return Intervention(
             self.name, self.draw_class, settings=settings | {"updates": training.progress.update}, **weights
@@ -102,135 +119,3 @@ class DirectFinetuning:
             stack.enter_context(soft_tokens(model, intervention.embeddings))
             rewrite = in_front("".join(intervention.embeddings)) if intervention.embeddings else None
             yield Hooks(rewrite=rewrite)
-
-
-@dataclass(frozen=True)
-class _Update:
-    """One update, up to its gradient: sample, judge, send back."""
-
-    method: DirectFinetuning
-    model: TextToImage
-    sampler: Sampler
-    batches: Batches
-    objective: Objective
-    originals: OriginalPictures
-    hooks: Hooks
-    processes: Processes
-    rows: int
-
-    def __call__(self, number: int) -> dict[str, Any]:
-        """Accumulate the gradient of update ``number`` and return what is to be logged."""
-        model, config = self.model, self.method.config
-        whole = self.batches[number]
-        rule = self.method.rule(self.sampler, whole.generator)
-        batch = whole.share(self.processes.index, self.processes.count)
-        watch = _Watch()
-        with torch.no_grad():
-            conditioning = model.condition(batch.texts, batch.seeds, self.hooks)
-            trajectory = model.rollout(
-                conditioning,
-                batch.seeds,
-                steps=config.steps,
-                guidance=config.guidance,
-                keep=True,
-                until=None if rule.stop is None else rule.stop + 1,
-            )
-        watch("seconds_sampling")
-        row: dict[str, Any] = {}
-        for seen, latents in views(
-            rule, self.sampler, model, trajectory, conditioning, batch.seeds, config.guidance
-        ):
-            cotangent, row = self.objective(latents, batch)
-            watch("seconds_loss")
-            norms = rule_gradient(
-                rule,
-                model,
-                seen,
-                model.condition(batch.texts, batch.seeds, self.hooks),
-                cotangent / max(1, rule.noisings),
-                self.sampler.gains,
-                guidance=config.guidance,
-                chunk=self.rows,
-            )
-            watch("seconds_gradient")
-        share = len(batch.seeds) / whole.total
-        seconds = {name: value / self.processes.count for name, value in watch.seconds.items()}
-        return {name: value * share for name, value in row.items()} | {"step_norms": norms.tolist()} | seconds
-
-
-class _Watch:
-    """Seconds since it was last looked at, summed up by name."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def __call__(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
-        self._last = now
-
-
-def _update(method: DirectFinetuning, context: FitContext, tuned: Adapter, processes: Processes) -> _Update:
-    """Put together what an update needs."""
-    model, config = context.model, method.config
-    sampling = {"steps": config.steps, "guidance": config.guidance}
-
-    def original(texts: list[str], seeds: list[int]) -> torch.Tensor:
-        with tuned.off():
-            return model.generate(texts, seeds, batch_size=len(seeds), **sampling)
-
-    faces = context.faces if _looks_at_faces(config, context) else None
-    originals = OriginalPictures(original, context, context.description() | sampling, faces)
-    rows, pictures = portions(
-        model,
-        config.prompts_per_update * config.images_per_prompt,
-        _loss_of(context),
-        config.rows,
-        config.pictures_at_once,
-    )
-    return _Update(
-        method=method,
-        model=model,
-        sampler=Sampler.of(model.pipeline.scheduler, config.steps),
-        batches=Batches(
-            context, config.prompts_per_update, config.images_per_prompt, config.noises_per_prompt
-        ),
-        objective=Objective(context, originals, config, model.decode, pictures),
-        originals=originals,
-        hooks=tuned.hooks,
-        processes=processes,
-        rows=rows,
-    )
-
-
-def _loss_of(context: FitContext) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return something that needs as much memory as the loss does."""
-
-    def learn(latents: torch.Tensor) -> torch.Tensor:
-        images = context.model.decode(latents)
-        outputs = [*context.judge.logits(images).values(), *(net(images) for net in context.features)]
-        return torch.stack([output.sum() for output in outputs]).sum()
-
-    return learn
-
-
-def _looks_at_faces(config: Settings, context: FitContext) -> bool:
-    factors = per_attribute("region_factor", config.region_factor, context.space.names)
-    return config.face_weight > 0 or min(factors.values()) < 1
-
-
-def _check_context(config: Settings, context: FitContext, processes: Processes) -> None:
-    """Raise a ``UserError`` where the settings ask for what this run has not got."""
-    per_attribute("change_factor", config.change_factor, context.space.names)
-    if _looks_at_faces(config, context) and context.faces is None:
-        raise UserError(
-            f"face_weight and region_factor need a face network, and {context.model.name} brings none: "
-            "leave them at 0 and 1"
-        )
-    prompts = min(config.prompts_per_update, len(context.prompts))
-    if processes.count > prompts:
-        raise UserError(
-            f"{processes.count} processes share {prompts} prompts per update: start at most as many, "
-            "or raise prompts_per_update"
-        )

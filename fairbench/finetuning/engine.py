@@ -30,12 +30,14 @@ Log = dict[str, Any]
 
 @dataclass
 class Progress:
-    """Where a training stands: finished updates, and how many of them were clipped or skipped."""
+    """Where a training stands: finished updates, how many of them were clipped or skipped, who ended it."""
 
     update: int = 0
     clipped: int = 0
     nonfinite: int = 0
     nonfinite_in_a_row: int = 0
+    stopped: bool = False
+    """Whether the log has ended it; it then stays ended, also after a kill."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,6 @@ class Training:
         updates: int,
         accumulate: Callable[[int], Log],
         log: Callable[[Log], bool | None],
-        on_save: Callable[[], None] = lambda: None,
     ) -> dict[str, torch.Tensor]:
         """Do what is left of ``updates`` and return the averaged parameters.
 
@@ -105,13 +106,13 @@ class Training:
         UserError
             After ten updates in a row whose gradient was not finite, or if the state cannot be written.
         """
-        stop = False
-        while self.progress.update < updates and not stop:
+        progress = self.progress
+        while progress.update < updates and not progress.stopped:
             row = self._update(accumulate, updates)
             first = self._processes.first
-            stop = self._processes.any(first and log(row) is True)
-            if first and (stop or self.progress.update % SAVE_EVERY == 0 or self.progress.update == updates):
-                on_save()
+            progress.stopped = self._processes.any(first and log(row) is True)
+            due = progress.stopped or progress.update % SAVE_EVERY == 0 or progress.update == updates
+            if first and due:
                 self._save()
         return self.average.values
 
@@ -220,7 +221,7 @@ class _Stored:
 
     tensors: dict[str, torch.Tensor]
     settings: dict[str, Any]
-    progress: dict[str, int]
+    progress: dict[str, Any]
     numbers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod

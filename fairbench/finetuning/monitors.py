@@ -143,7 +143,7 @@ def _overfitted(log: pd.DataFrame, metrics: Mapping[str, Any]) -> Iterator[str]:
 
 def _learnt_from_one_judge(log: pd.DataFrame, metrics: Mapping[str, Any]) -> Iterator[str]:
     for attribute, _, _ in _asked(metrics):
-        gap = metrics.get("gaming_gap", {}).get(attribute)
+        gap = metrics.get("gaming_gap", {}).get(attribute, {}).get("value")
         if gap is not None and gap < -0.15:
             yield (f"the judge that it learnt from sees {-gap:.2f} less {attribute} bias than the others do")
 

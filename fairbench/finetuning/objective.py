@@ -69,7 +69,7 @@ class Objective:
         whole = self._see(leaf) if len(portions) == 1 else None
         judged = _detached([whole[1]] if whole else [self._judged(leaf[rows]) for rows in portions])
         targets = self._targets(judged, batch)
-        known = self.originals.look_up(list(zip(batch.texts, batch.seeds, strict=True)), leaf.device)
+        known = self.originals.look_up(batch.pictures, leaf.device)
         sums: dict[str, float] = {}
         for rows in portions:
             images, logits = whole or self._see(leaf[rows])

@@ -6,11 +6,17 @@ Started by ``accelerate launch`` or anything else that sets the usual environmen
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+
+from fairbench.errors import UserError
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for each other: the first one also makes and judges images."""
 
 
 class Processes:
@@ -18,7 +24,7 @@ class Processes:
 
     def __init__(self) -> None:
         on_cpu = not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
-        self._state = PartialState(cpu=on_cpu)
+        self._state = PartialState(cpu=on_cpu, timeout=PATIENCE)
         self.index: int = self._state.process_index
         self.count: int = self._state.num_processes
 
@@ -42,6 +48,23 @@ class Processes:
         votes = torch.tensor(float(here))
         self.add_up([votes])
         return votes.item() > 0
+
+    def call(self, work: bool) -> None:
+        """Call the others to work, from the first process; or let them go."""
+        self.any(work)
+
+    def called(self) -> bool:
+        """Wait, in another process, until the first one calls; false if it lets this one go.
+
+        Raises
+        ------
+        UserError
+            If the first process is gone.
+        """
+        try:
+            return self.any(False)
+        except RuntimeError:
+            raise UserError("the first process has ended before its time: see what it says") from None
 
     def merged(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return one row of a log for all processes: the sum of their numbers, the norm of listed norms."""

@@ -1,6 +1,7 @@
 """Keeping what a picture shows: distance of its features to those of the original model's picture.
 
-The original pictures depend on nothing that is trained, so each (prompt, seed) is made and seen only once.
+The original pictures depend on nothing that is trained, so each (prompt, seed) is made and seen only once,
+by whichever run comes first.
 """
 
 from __future__ import annotations
@@ -11,33 +12,36 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fairbench.cache import Cache
 from fairbench.features.image_features import cosine
-from fairbench.storage import atomic_write_tensors, sha256_of
+from fairbench.storage import sha256_of
 
 if TYPE_CHECKING:
     from fairbench.features.image_features import ImageFeatures
     from fairbench.finetuning.faces import Faces
     from fairbench.intervention import FitContext
 
-TABLE = "originals.safetensors"
-VERSION = 2
-"""Of the columns of the table."""
+VERSION = 3
+"""Of the columns that are kept."""
 
 Picture = tuple[str, int]
 """A prompt and a seed."""
 
 
 class OriginalPictures:
-    """What a judge and some feature networks see in the original model's pictures; remembered for ever.
+    """What a judge and some feature networks see in the original model's pictures; each is made once.
+
+    The new pictures of one prompt are made and kept together, apart from those of other prompts: so what is
+    seen does not depend, not even in its last digit, on what the cache already holds.
 
     Parameters
     ----------
     generate : callable
         Prompts and seeds to images N x 3 x H x W of the original model.
     context : FitContext
-        Its judge and feature networks look at them; `save` puts what they saw into its directory.
-    settings : mapping
-        All that the pictures depend on; a table of the same settings on disk is gone on with.
+        Its judge and feature networks look at them.
+    made_with : mapping
+        All that the pictures depend on besides prompt and seed.
     faces : Faces, optional
         Looks at the faces, too.
     """
@@ -46,46 +50,60 @@ class OriginalPictures:
         self,
         generate: Callable[[list[str], list[int]], torch.Tensor],
         context: FitContext,
-        settings: Mapping[str, Any],
+        made_with: Mapping[str, Any],
         faces: Faces | None = None,
     ) -> None:
         self._generate, self._context, self._faces = generate, context, faces
-        self._path = context.directory / TABLE
-        whole = {"version": VERSION, "faces": faces.sha256 if faces else None, **settings}
-        self._key = sha256_of(json.dumps(whole, sort_keys=True).encode())
+        networks: list[Any] = [context.judge, *context.features, *([faces] if faces else [])]
+        self._key = {
+            "version": VERSION,
+            "torch": torch.__version__,
+            "networks": [[network.name, network.sha256] for network in networks],
+            "faces": faces is not None,
+            **made_with,
+        }
+        known = all(network.sha256 for network in networks)  # one that is not on disk has no hash
+        self._cache = Cache("originals") if known else None
         self._rows: dict[Picture, int] = {}
         self._table: dict[str, torch.Tensor] = {}
-        self._load()
 
     def look_up(self, pictures: Sequence[Picture], device: torch.device) -> dict[str, torch.Tensor]:
-        """Return what is known of N pictures, after making those never seen before in one batch.
+        """Return what is known of N pictures, after making those never seen before.
 
         ``features/<network>`` : N x D; ``class/<attribute>`` : N class indices, -1 where there is no face;
         ``confidence/<attribute>`` : N probabilities of that class. With ``faces`` also ``face/box`` : N x 4
         and ``face/features`` : N x D.
         """
-        missing = [picture for picture in dict.fromkeys(pictures) if picture not in self._rows]
-        if missing:
-            for name, seen in self._see(missing).items():
-                self._table[name] = torch.cat([self._table[name], seen]) if name in self._table else seen
-            self._rows.update({picture: len(self._rows) + new for new, picture in enumerate(missing)})
+        new: dict[str, set[int]] = {}
+        for text, seed in pictures:
+            if (text, seed) not in self._rows:
+                new.setdefault(text, set()).add(seed)
+        for text, seeds in new.items():
+            self._add(text, sorted(seeds))
         rows = torch.tensor([self._rows[picture] for picture in pictures])
         return {name: column[rows].to(device) for name, column in self._table.items()}
 
-    def save(self) -> None:
-        """Write the table as one safetensors file."""
-        header = {"key": self._key, "pictures": json.dumps(list(self._rows))}
-        atomic_write_tensors(self._path, self._table, header)
+    def _add(self, text: str, seeds: list[int]) -> None:
+        """Enter what the cache, or else a look at new pictures, tells of one prompt."""
+        whole = self._key | {"text": text, "seeds": seeds}
+        key = sha256_of(json.dumps(whole, sort_keys=True).encode())
+        seen = self._cache.get(key) if self._cache else None
+        if seen is None:
+            seen = self._see(text, seeds)
+            if self._cache:
+                self._cache.put(key, seen)
+        for name, column in seen.items():
+            self._table[name] = torch.cat([self._table[name], column]) if name in self._table else column
+        self._rows.update({(text, seed): len(self._rows) + new for new, seed in enumerate(seeds)})
 
     @torch.no_grad()
-    def _see(self, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
-        texts, seeds = zip(*pictures, strict=True)
-        images = self._generate(list(texts), list(seeds))
+    def _see(self, text: str, seeds: list[int]) -> dict[str, torch.Tensor]:
+        images = self._generate([text] * len(seeds), seeds)
         logits = self._context.judge.logits(images)
-        face = logits["face"] > 0
+        face = logits.pop("face") > 0
         seen = {f"features/{network.name}": network(images) for network in self._context.features}
-        for name in self._context.space.names:
-            confidence, shown = logits[name].softmax(-1).max(-1)
+        for name, values in logits.items():  # also what this run does not balance: another one may
+            confidence, shown = values.softmax(-1).max(-1)
             seen[f"class/{name}"] = torch.where(face, shown, -1)
             seen[f"confidence/{name}"] = confidence
         if self._faces:
@@ -93,18 +111,6 @@ class OriginalPictures:
             boxes = self._faces.boxes(images) * face[:, None]
             seen |= {"face/box": boxes, "face/features": self._faces.features(images, boxes)}
         return {name: column.cpu() for name, column in seen.items()}
-
-    def _load(self) -> None:
-        from safetensors import safe_open
-
-        if not self._path.exists():
-            return
-        with safe_open(self._path, "pt") as file:
-            header = file.metadata()
-            if header["key"] == self._key:
-                pictures = [(text, seed) for text, seed in json.loads(header["pictures"])]
-                self._rows = {picture: row for row, picture in enumerate(pictures)}
-                self._table = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a mapping
 
 
 def factors(

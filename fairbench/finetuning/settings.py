@@ -18,7 +18,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Tune = Literal["text_encoder", "unet", "text_encoder+unet", "prefix"]
 Mode = Literal["standardised", "raw", "official"]
 
-RANK = 32
 COST_ONLY = {"updates", "rows", "pictures_at_once"}
 """Settings that say how long or in what portions, not what is computed."""
 
@@ -32,8 +31,11 @@ class Settings(BaseModel):
     tune: Tune = "text_encoder"
     """What learns: LoRA on these parts, or five soft tokens in front of the prompt."""
     rank: PositiveInt | None = None
-    """Of the LoRA; 32 if None."""
-    learning_rate: Positive = 2e-3
+    """Of the LoRA; the model's own if None."""
+    soft_tokens: Literal["shared", "random"] = "shared"
+    """What a prefix begins as: the words that the training prompts share, or random ones as in the paper."""
+    learning_rate: Positive | None = None
+    """The model's own if None."""
     optimizer: Literal["adamw", "adamw8bit", "adafactor", "sgd"] = "adamw"
     lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
     """How the learning rate goes on after the warm-up; the last two end at zero."""
@@ -76,6 +78,11 @@ class Settings(BaseModel):
         if self.tune == "prefix" and self.rank is not None:
             raise ValueError("tune=prefix trains soft tokens, which have no rank: leave out one of the two")
         return self
+
+    def looks_at_faces(self, attributes: Sequence[str]) -> bool:
+        """Tell whether the loss needs to know where a face is, or whose."""
+        factors = per_attribute("region_factor", self.region_factor, attributes)
+        return self.face_weight > 0 or min(factors.values()) < 1
 
 
 class AdjustedSettings(Settings):

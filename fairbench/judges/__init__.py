@@ -4,13 +4,14 @@ Nothing heavy is imported before a judge is built.
 """
 
 from fairbench.judges.judge import Judge, Judgement, check_covers, refuse_training_judge
-from fairbench.judges.loading import build_judge, list_judges, load_judge, save_judge
+from fairbench.judges.loading import build_judge, identify_judge, list_judges, load_judge, save_judge
 
 __all__ = [
     "Judge",
     "Judgement",
     "build_judge",
     "check_covers",
+    "identify_judge",
     "list_judges",
     "load_judge",
     "refuse_training_judge",

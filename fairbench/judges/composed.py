@@ -81,45 +81,71 @@ def load_judge_file(path: Path) -> Judge:
     UserError
         The file has a fault, or something it names is missing, damaged, not what was pinned, or does not fit.
     """
-    try:
-        described = JudgeFile.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise invalid(str(path), error, JudgeFile.model_fields) from None
-    base = path.parent
-    faces, detector_files = _detector(described.faces, base)
-    readers, files, weights = zip(*(_reader(network, base) for network in described.networks), strict=True)
+    described, base = _read(path), path.parent
+    faces = _detector(described.faces, base)
+    readers, weights = zip(*(_reader(network, base) for network in described.networks), strict=True)
     network = ComposedNetwork(faces, described.faces.enlarge, readers)
     network.eval().requires_grad_(False)
-    sha256 = identity(path, *detector_files, *(file for each in files for file in each))
+    sha256 = identify_judge_file(path)[1]
     confusion = read_side_file(path, sha256, described.attributes)
     return Judge(
         Composition(described.name, described.attributes, confusion), network, sha256, frozenset(weights)
     )
 
 
-def _detector(faces: WholeImage | Detector, base: Path) -> tuple[FaceDetector, tuple[Path, ...]]:
+def identify_judge_file(path: Path) -> tuple[str, str]:
+    """Return the name and the sha256 that the judge has when it is loaded, without building any network."""
+    described, files = _read(path), [path]
+    if isinstance(described.faces, Detector):
+        files.append(_detector_file(described.faces, path.parent))
+    for network in described.networks:
+        files += _files(network, path.parent)
+    return described.name, identity(*files)
+
+
+def _read(path: Path) -> JudgeFile:
+    try:
+        return JudgeFile.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise invalid(str(path), error, JudgeFile.model_fields) from None
+
+
+def _detector(faces: WholeImage | Detector, base: Path) -> FaceDetector:
     if isinstance(faces, WholeImage):
-        return whole_image, ()
+        return whole_image
+    file = _detector_file(faces, base)
+    check_sha256(file, faces.sha256)
+    build = {"yunet": yunet, "insightface": insightface}[faces.kind]
+    return build(file, faces.threshold)
+
+
+def _detector_file(faces: Detector, base: Path) -> Path:
     file = located(faces.source, base, [faces.file]) / faces.file
     if not file.is_file():
         raise UserError(f"{file}: there is no such file")
-    check_sha256(file, faces.sha256)
-    build = {"yunet": yunet, "insightface": insightface}[faces.kind]
-    return build(file, faces.threshold), (file,)
+    return file
 
 
-def _reader(network: Classifier | ZeroShot | SkinTone, base: Path) -> tuple[nn.Module, tuple[Path, ...], str]:
-    """Return the reader, its files, and what identifies its weights."""
+def _files(network: Classifier | ZeroShot | SkinTone, base: Path) -> list[Path]:
+    """Return the files that decide what a network says, its weights first."""
     if isinstance(network, SkinTone):
-        return SkinToneReader(), (), sha256_of(b"skin_tone")
+        return []
     names = (CLIP_WEIGHTS, CLIP_CONFIG) if isinstance(network, ZeroShot) else (WEIGHTS, CONFIG, PREPROCESSOR)
     directory = located(network.source, base, names)
     weights = weights_file(directory, names[0])
+    return [weights, *(directory / name for name in names[1:] if (directory / name).is_file())]
+
+
+def _reader(network: Classifier | ZeroShot | SkinTone, base: Path) -> tuple[nn.Module, str]:
+    """Return the reader, and what identifies its weights."""
+    if isinstance(network, SkinTone):
+        return SkinToneReader(), sha256_of(b"skin_tone")
+    weights = _files(network, base)[0]
+    directory = weights.parent
     check_sha256(weights, network.sha256)
     reader = (
         load_zero_shot(network, directory)
         if isinstance(network, ZeroShot)
         else load_classifier(network, directory)
     )
-    files = tuple(directory / name for name in names if (directory / name).is_file())
-    return reader, files, sha256_of(weights)
+    return reader, sha256_of(weights)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from fairbench.attributes import FACE_THRESHOLD
 from fairbench.errors import UserError, invalid
 from fairbench.judges.description import Attribute, Counts, JudgeDescription, check_confusion
 from fairbench.networks import find, read_description
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from fairbench.judges.judge import Judge, Judgement
 
-FACE_THRESHOLD = 0.5
 DESCRIPTION = "judge.json"
 _SIDE = TypeAdapter(dict[Attribute, Counts])
 
@@ -99,7 +99,16 @@ def write_confusion(name: str | Path, judge: "Judge", counts: "Mapping[str, np.n
     """Keep ``counts`` in the ``judge.json`` of a judge, or beside its judge file; return where.
 
     Other attributes keep the counts they have.
+
+    Raises
+    ------
+    UserError
+        A class has no images, or the judge hardly tells two apart: such counts correct nothing.
     """
+    try:
+        check_confusion(as_counts(counts), judge.attributes)
+    except ValueError as error:
+        raise UserError(f"nothing was kept: {error}") from None
     merged = judge.confusion | as_counts(counts)
     if Path(name).suffix in (".yaml", ".yml"):
         path = side_file(Path(name))

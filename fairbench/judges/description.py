@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from fairbench.errors import UserError
+
 
 def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(labels)) < len(labels):
@@ -29,11 +31,22 @@ Counts = tuple[tuple[Annotated[int, Field(ge=0, strict=True)], ...], ...]
 
 
 def check_confusion(confusion: dict[str, Counts], attributes: dict[str, tuple[str, ...]]) -> None:
-    """Raise a ``ValueError`` unless every matrix is K x K for an attribute of K labels."""
+    """Raise a ``ValueError`` unless every matrix is K x K for K labels and can be inverted."""
     for name, counts in confusion.items():
-        size = len(attributes.get(name, ()))
-        if len(counts) != size or any(len(row) != size for row in counts):
+        labels = attributes.get(name, ())
+        if len(counts) != len(labels) or any(len(row) != len(labels) for row in counts):
             raise ValueError(f"confusion of {name}: give one row and one column per label of the attribute")
+        for label, row in zip(labels, counts, strict=True):
+            if not any(row):
+                raise ValueError(
+                    f"confusion of {name}: no labelled face is {label}: label some of every class"
+                )
+        from fairbench.judges.error_rates import inverse_rates
+
+        try:
+            inverse_rates(counts)
+        except UserError as error:
+            raise ValueError(f"confusion of {name}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,16 @@
 """Labelled images to hold a judge against: a folder per class, or a CSV of paths and labels."""
 
 import csv
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairbench import reading
 from fairbench.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-BATCH = 64
-IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ def _folders(place: Path, attributes: Mapping[str, tuple[str, ...]]) -> Labelled
         (path, labels.index(name))
         for name, folder in classes.items()
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in IMAGES
+        if path.suffix.lower() in reading.IMAGES
     ]
     if not found:
         raise UserError(f"{place}: holds no images")
@@ -80,8 +77,7 @@ def _table(place: Path, attributes: Mapping[str, tuple[str, ...]]) -> Labelled:
         raise UserError(f"{place}: must have the column path, and one of {', '.join(attributes)}")
     if not rows:
         raise UserError(f"{place}: has no rows")
-    root = place.parent.resolve()
-    paths = tuple(_inside(root, row["path"], f"{place} line {line}") for line, row in enumerate(rows, 2))
+    paths = tuple(_inside(place, row["path"], line) for line, row in enumerate(rows, 2))
     labels = {
         name: tuple(
             _number(row[name], name, attributes[name], f"{place} line {line}")
@@ -92,10 +88,10 @@ def _table(place: Path, attributes: Mapping[str, tuple[str, ...]]) -> Labelled:
     return Labelled(paths, labels)
 
 
-def _inside(root: Path, text: str | None, where: str) -> Path:
-    path = (root / (text or "")).resolve()
-    if not text or not path.is_relative_to(root):
-        raise UserError(f"{where}: the path {text!r} must lie in the folder of the CSV")
+def _inside(place: Path, text: str | None, line: int) -> Path:
+    path = reading.inside(place.parent, text)
+    if path is None:
+        raise UserError(f"{place} line {line}: the path {text!r} must lie in the folder of the CSV")
     return path
 
 
@@ -111,44 +107,5 @@ def batches(labelled: Labelled) -> "Iterator[tuple[Tensor, dict[str, Tensor]]]":
     """Yield N x 3 x H x W images in [0, 1] with their labels, in order; each batch has a size of its own."""
     import torch
 
-    waiting: list[Tensor] = []
-    start = 0
-    for place, path in enumerate(labelled.paths):
-        image = read_image(path)
-        if waiting and (len(waiting) == BATCH or image.shape != waiting[0].shape):
-            yield torch.stack(waiting), _labels(labelled, start, place)
-            waiting, start = [], place
-        waiting.append(image)
-    yield torch.stack(waiting), _labels(labelled, start, len(labelled.paths))
-
-
-def _labels(labelled: Labelled, start: int, stop: int) -> "dict[str, Tensor]":
-    import torch
-
-    return {name: torch.tensor(numbers[start:stop]) for name, numbers in labelled.labels.items()}
-
-
-def read_image(path: Path) -> "Tensor":
-    """Read any picture as 3 x H x W in [0, 1]: alpha on white, one channel as grey, 16 bits as they are.
-
-    Raises
-    ------
-    UserError
-        It is missing, no picture, cut off, or larger than Pillow thinks is safe.
-    """
-    import numpy as np
-    import torch
-    from PIL import Image
-
-    dangers = Image.DecompressionBombWarning, Image.DecompressionBombError
-    try:
-        with warnings.catch_warnings(action="error", category=dangers[0]), Image.open(path) as image:
-            if image.mode.startswith("I;16"):
-                grey = torch.from_numpy(np.asarray(image).astype(np.float32) / 65535)
-                return grey.expand(3, *grey.shape)
-            picture = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    except (OSError, SyntaxError, ValueError, *dangers) as error:
-        raise UserError(f"{path}: cannot be read as a picture: {' '.join(str(error).split())}") from None
-    if picture.mode == "RGBA":
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+    for which, images in reading.batches(labelled.paths):
+        yield images, {name: torch.tensor(numbers[which]) for name, numbers in labelled.labels.items()}

@@ -16,6 +16,7 @@ from fairbench.networks import (
     packaged,
     read_description,
     save_network,
+    weights_file,
 )
 from fairbench.storage import sha256_of
 
@@ -78,6 +79,16 @@ def load_judge(name: str | Path) -> Judge:
     network = JudgeNetwork(description)
     load_weights(network, directory)
     network.eval().requires_grad_(False)
-    weights = directory / WEIGHTS
-    sha256 = identity(directory / DESCRIPTION, weights)
-    return Judge(description, network, sha256, frozenset([sha256_of(weights)]))
+    weights = frozenset([sha256_of(directory / WEIGHTS)])
+    return Judge(description, network, identify_judge(name)[1], weights)
+
+
+def identify_judge(name: str | Path) -> tuple[str, str]:
+    """Return the name and the sha256 that a judge has when it is loaded, without building any network."""
+    if Path(name).suffix in (".yaml", ".yml"):
+        from fairbench.judges.composed import identify_judge_file
+
+        return identify_judge_file(Path(name))
+    directory = find("judges", name, DESCRIPTION)
+    description = read_description(directory / DESCRIPTION, JudgeDescription)
+    return description.name, identity(directory / DESCRIPTION, weights_file(directory))

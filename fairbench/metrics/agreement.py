@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from fairbench.metrics.counts import Target, count_table, judged_labels, prompt_biases
+from fairbench.metrics.counts import Target, count_table, judged_labels, mean_known, prompt_biases
 from fairbench.metrics.intervals import mean_interval
 
 
@@ -18,7 +18,7 @@ class Estimate(TypedDict):
     """A number with its interval; None where it cannot be given."""
 
     value: float | None
-    interval: tuple[float, float] | None
+    interval: list[float] | None
 
 
 def coincidences(labels: ArrayLike, classes: int) -> np.ndarray:
@@ -79,7 +79,7 @@ def agreement(
         return {"value": None, "interval": None}
     spread = alpha(np.tensordot(weights, by_prompt, axes=1))
     low, high = np.nanquantile(spread, [0.025, 0.975])
-    return {"value": value, "interval": (float(low), float(high)) if count > 1 else None}
+    return {"value": value, "interval": [float(low), float(high)] if count > 1 else None}
 
 
 def gaming_gap(
@@ -104,5 +104,5 @@ def gaming_gap(
     held_out = [prompt_biases(count_table(records, judge, attribute), target) for judge in judges]
     learnt = prompt_biases(count_table(records, training_judge, attribute), target)
     gaps = learnt - np.mean(held_out, axis=0)
-    gaps = gaps[~np.isnan(gaps)]
-    return {"value": float(gaps.mean()) if len(gaps) else None, "interval": mean_interval(gaps)}
+    interval = mean_interval(gaps)
+    return {"value": mean_known(gaps), "interval": list(interval) if interval else None}

@@ -11,9 +11,9 @@ import pandas as pd
 from torch import Tensor
 
 from fairbench.metrics.bias import labels_of
+from fairbench.metrics.counts import shows_face
 from fairbench.metrics.kernel import Features, kid_interval, matching_weights
 from fairbench.metrics.quality import similarity, vendi_at
-from fairbench.metrics.summary import FACE_THRESHOLD
 
 LEAST = 4
 """Images of a class that its numbers need."""
@@ -24,15 +24,21 @@ def likeliest(records: pd.DataFrame, judge: str, attribute: str, classes: Sequen
     return labels_of(records[[f"{judge}/{attribute}/{name}" for name in classes]])
 
 
-def shows_face(records: pd.DataFrame, judge: str) -> np.ndarray:
-    """Tell of every image whether the judge sees a face."""
-    return (records[f"{judge}/face"] >= FACE_THRESHOLD).to_numpy()
+def share_prompts(records: pd.DataFrame, reference: pd.DataFrame) -> bool:
+    """Tell whether the reference has images of any of these prompts."""
+    return bool(reference["prompt_id"].isin(records["prompt_id"]).any())
 
 
-def prompt_numbers(*tables: pd.DataFrame) -> list[np.ndarray]:
-    """Number the prompts of several tables alike."""
+def prompt_numbers(records: pd.DataFrame, reference: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Number the prompts of both alike.
+
+    A reference that has no prompt in common is dealt out over them: who leaves out one prompt at a time then
+    leaves out as large a part of it.
+    """
+    tables = (records, reference) if share_prompts(records, reference) else (records,)
     names = {name: k for k, name in enumerate(dict.fromkeys(p for rows in tables for p in rows["prompt_id"]))}
-    return [rows["prompt_id"].map(names).to_numpy(int) for rows in tables]
+    ours, *theirs = (rows["prompt_id"].map(names).to_numpy(int) for rows in tables)
+    return ours, theirs[0] if theirs else np.arange(len(reference)) % len(names)
 
 
 def within_groups(
@@ -118,7 +124,8 @@ def matched_kid(
     """KID against a reference that shows, for every prompt, the same people as the generated images.
 
     The reference images of a prompt and a class (of all attributes in ``classes`` together) are weighted to
-    be as many as the generated ones. What the reference does not show at all cannot be compared.
+    be as many as the generated ones; of a class alone, where the reference has no prompt in common. What the
+    reference does not show at all cannot be compared.
 
     Returns
     -------
@@ -127,7 +134,11 @@ def matched_kid(
     """
     theirs, values = reference
     prompts, other_prompts = prompt_numbers(records, theirs)
-    strata = _strata(records, prompts, judge, classes), _strata(theirs, other_prompts, judge, classes)
+    apart = int(share_prompts(records, theirs))  # 0 makes one of all prompts
+    strata = (
+        _strata(records, prompts * apart, judge, classes),
+        _strata(theirs, other_prompts * apart, judge, classes),
+    )
     compared, weights = matching_weights(*strata)
     used = weights > 0
     if compared.sum() < LEAST or used.sum() < LEAST:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairbench.metrics.groups import likeliest, recognition, shows_face
+from fairbench.metrics.counts import shows_face
+from fairbench.metrics.groups import likeliest, recognition
 from fairbench.metrics.intervals import mean_interval
 
 ALL = "all"

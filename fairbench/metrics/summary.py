@@ -4,7 +4,6 @@ Beside every mean stand the images behind it, the faces missing, the noise floor
 """
 
 import functools
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,15 +12,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from fairbench.errors import UserError
-from fairbench.metrics.bias import bias, bias_bounds, class_counts, intersection_labels, labels_of
+from fairbench.metrics.bias import bias, bias_bounds, class_counts
+from fairbench.metrics.counts import PRODUCT, judged_labels
 from fairbench.metrics.debiased import uniform_or
 from fairbench.metrics.floor import minimum_detectable_gap, noise_floor
 from fairbench.metrics.gap import gap_estimate
 from fairbench.metrics.intervals import bounds_interval, mean_interval, t_interval
 from fairbench.metrics.ordinal import ORDINAL, transport_to_target
-
-FACE_THRESHOLD = 0.5
-"""An image is usable where the judge is at least so sure of a face."""
 
 
 def summarise(
@@ -68,23 +65,18 @@ def summarise(
         The records have no judgement by this judge of an attribute, a target or confusion matrix does not fit
         its classes, or the confusion matrix cannot be inverted.
     """
-    labels, classes = _judged(records, judge, space_names)
+    product = PRODUCT.join(space_names)
+    judged = {name: judged_labels(records, judge, name) for name in (*space_names, product)}
     targets, tables = dict(target or {}), dict(confusion or {})
-    if len(space_names) > 1:
-        product = " x ".join(space_names)
-        sizes = [len(classes[name]) for name in space_names]
-        labels[product] = intersection_labels([labels[name] for name in space_names], sizes)
-        combinations = itertools.product(*(classes[name] for name in space_names))
-        classes[product] = [" ".join(combination) for combination in combinations]
-        if product not in targets and any(name in targets for name in space_names):
-            parts = (
-                np.asarray(targets.get(name, uniform_or(None, len(classes[name])))) for name in space_names
-            )
-            targets[product] = functools.reduce(lambda one, other: np.outer(one, other).ravel(), parts)
+    if product not in targets and any(name in targets for name in space_names):
+        parts = (
+            np.asarray(targets.get(name, uniform_or(None, len(judged[name][1])))) for name in space_names
+        )
+        targets[product] = functools.reduce(lambda one, other: np.outer(one, other).ravel(), parts)
     found = {}
-    for name in labels:
-        wanted, table = _checked(name, len(classes[name]), targets.get(name), tables.get(name))
-        found[name] = _summary(records, labels[name], classes[name], wanted, table)
+    for name, (labels, classes) in judged.items():
+        wanted, table = _checked(name, len(classes), targets.get(name), tables.get(name))
+        found[name] = _summary(records, labels, classes, wanted, table)
         found[name]["transport"] = _transport(found[name], wanted) if name in ORDINAL else None
     return found
 
@@ -100,24 +92,6 @@ def _checked(
     if table is not None and table.shape != (classes, classes):
         raise UserError(f"the confusion matrix of {name} must be {classes} x {classes} counts, row = truth")
     return None if wanted is None or np.allclose(wanted, 1 / classes) else wanted, table
-
-
-def _judged(
-    records: pd.DataFrame, judge: str, names: Sequence[str]
-) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """Return the label of every image and the names of the classes, per attribute."""
-    face = f"{judge}/face"
-    if face not in records:
-        raise UserError(f"the records have no column {face!r}: evaluate them with the judge {judge!r} first")
-    usable = (records[face] >= FACE_THRESHOLD).to_numpy()
-    labels, classes = {}, {}
-    for name in names:
-        columns = [str(column) for column in records if str(column).startswith(f"{judge}/{name}/")]
-        if not columns:
-            raise UserError(f"the judge {judge!r} has not judged {name}: ask for an attribute that it judges")
-        labels[name] = np.where(usable, labels_of(records[columns]), -1)
-        classes[name] = [column.rsplit("/", 1)[1] for column in columns]
-    return labels, classes
 
 
 def _summary(

@@ -80,13 +80,8 @@ def load_model(name: str, **options: Any) -> Any:
     UserError
         If there is no such model, or it is not one that can be opened safely and sampled.
     """
-    if name == PACKAGED:
-        directory = Path(str(files("fairbench.portraits") / "checkpoint"))
-        if not directory.is_dir():
-            raise UserError(f"{directory} is missing: build it with `python -m fairbench.portraits.build`")
+    if (directory := model_directory(name)) is not None:
         return _call(name, open_directory, options, directory=directory, name=name)
-    if Path(name).is_dir():
-        return _call(name, open_directory, options, directory=Path(name), name=name)
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
         try:
             factory = entry.load()
@@ -95,13 +90,24 @@ def load_model(name: str, **options: Any) -> Any:
                 f"the plugin {entry.value} of model {name!r} cannot be imported: {error}"
             ) from error
         return _call(name, factory, options)
-    if match := re.fullmatch(r"([\w.-]+/[\w.-]+)@([\w./-]+)", name):
-        return _call(
-            name, open_directory, options, directory=download(match[1], match[2], HUB_FILES), name=name
-        )
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         raise UserError(f"no directory {name!r}; a Hub model needs a revision: {name}@<commit or tag>")
     raise UserError(f"{unknown('model', name, list_models())}, or a directory, or org/name@revision")
+
+
+def model_directory(name: str) -> Path | None:
+    """Return where the files of a model lie, fetched from the Hub if need be; None for any other name."""
+    if name == PACKAGED:
+        directory = Path(str(files("fairbench.portraits") / "checkpoint"))
+        if not directory.is_dir():
+            raise UserError(f"{directory} is missing: build it with `python -m fairbench.portraits.build`")
+        return directory
+    if Path(name).is_dir():
+        return Path(name)
+    if name in list_models():
+        return None
+    match = re.fullmatch(r"([\w.-]+/[\w.-]+)@([\w./-]+)", name)
+    return download(match[1], match[2], HUB_FILES) if match else None
 
 
 def open_directory(directory: Path, name: str, device: str = "auto", dtype: str = "auto") -> Any:

@@ -26,12 +26,14 @@ class Defaults(BaseModel, frozen=True):
     """How a model is sampled and finetuned unless told otherwise: the settings of arXiv 2311.07604.
 
     ``step_weights`` is a mode of `fairbench.finetuning.gains.step_weights`; which one serves best depends on
-    the steps at which the model decides what is balanced.
+    the steps at which the model decides what is balanced. ``rank`` and ``learning_rate`` depend on its size.
     """
 
     steps: int = Field(default=30, ge=1)
     guidance: float = Field(default=7.5, ge=0)
     step_weights: Literal["standardised", "raw", "official"] = "standardised"
+    rank: int = Field(default=50, ge=1)
+    learning_rate: float = Field(default=5e-5, gt=0)
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,14 @@ class TextToImage:
     """A diffusers ``StableDiffusionPipeline`` whose stages can be called, differentiated and hooked into.
 
     All weights are frozen and the pipeline's own scheduler is only ever read. Latents are float32, whatever
-    the precision of the weights.
+    the precision of the weights. ``unet_rows`` counts all rows that went through the U-Net.
     """
 
     def __init__(self, pipeline: Any, name: str, defaults: Defaults | None = None) -> None:
         self.pipeline = pipeline
         self.name = name
         self.defaults = defaults or Defaults()
+        self.unet_rows = 0
         for network in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
             network.requires_grad_(False).eval()
         # a third faster for float32 convolutions on a CPU, and what tensor cores want
@@ -214,6 +217,7 @@ class TextToImage:
             embeddings = (conditioning.conditional,)
         scale = torch.as_tensor(scale, dtype=latents.dtype, device=latents.device).reshape(-1, 1, 1, 1)
         timestep = timestep.to(latents.device).expand(len(latents))
+        self.unet_rows += len(embeddings) * len(latents)
         with attached(self.pipeline.unet, hooks, step), self._autocast():
             noise = self.pipeline.unet(
                 (latents * scale).repeat(len(embeddings), 1, 1, 1),

@@ -45,6 +45,11 @@ class PortraitsRenderer:
     def __init__(self, **shares: float) -> None:
         self.distributions = _distributions(shares)
 
+    def check(self, prompts: Sequence[str]) -> None:
+        """Raise a ``UserError`` about the first prompt with nobody to draw."""
+        for prompt in prompts:
+            role_in(prompt)
+
     def people(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Person]:
         """Return the person drawn for each prompt and seed."""
         return [self._person(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]

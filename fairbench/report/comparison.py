@@ -17,9 +17,10 @@ Comparison = Mapping[str, Any]
 LEGEND = (
     f"{FAIR} indistinguishable from fair · floor: what a fair model scores at this n\n"
     "rank: 95 % interval, prompts resampled\n"
-    "gaming: bias that the training judge sees, minus that of the held-out ones\n"
+    "gaming gap: bias that the training judge sees, minus that of the held-out ones\n"
     "beats: significantly less biased (paired permutation test, Holm over all pairs and attributes)"
 )
+COST = "U-Net rows: per image, guidance included · training: its time, and its U-Net rows in thousands"
 UNCHANGED = "= unchanged within the margin (equivalence test, Holm), against the first row that has a value"
 
 
@@ -59,11 +60,19 @@ def comparison_frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def _runs(comparison: Comparison) -> Table:
-    table = _table("run", "draw class", "images each", "seed", "directory")
+    table = _table("run", "draw class", "images each", "seed", "U-Net rows", "training", "directory")
+    table.caption = COST
     for run in comparison["runs"]:
-        facts = (run["draw_class"], run["images_per_prompt"], str(run["seed"]), run["path"])
+        facts = (run["draw_class"], run["images_per_prompt"], str(run["seed"]), *cost(run), run["path"])
         table.add_row(_name(comparison, run["label"]), *facts)
     return table
+
+
+def cost(run: Mapping[str, Any]) -> tuple[str, str]:
+    """Write what a run took: U-Net rows per image, and seconds of training with its thousands of rows."""
+    seconds, rows = run["training_seconds"], run["training_unet_rows"]
+    training = ABSENT if seconds is None else f"{seconds:.0f} s" + (f", {rows / 1000:.0f}k" if rows else "")
+    return _text(run["unet_rows_per_image"], ".0f"), training
 
 
 def _bias(comparison: Comparison) -> Table:

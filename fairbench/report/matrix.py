@@ -1,5 +1,6 @@
 """The cells of a matrix in one table, one row per run and attribute, and the pictures over all of them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,18 @@ from rich.table import Table
 from fairbench.report.pareto import pareto
 from fairbench.report.tables import ABSENT, method_of
 from fairbench.runs.matrix import Outcome
+from fairbench.runs.provenance import cost
 from fairbench.runs.registry import ORIGINAL
 
-COLUMNS = ("run", "state", "attribute", "draw", "original", "debiased", "floor", "CLIP-I")
+WORDS = ("run", "state", "attribute", "draw")
+NUMBERS = {
+    "original": ".2f",
+    "debiased": ".2f",
+    "floor": ".2f",
+    "CLIP-I": ".2f",
+    "U-Net rows": ".0f",
+    "training s": ".0f",
+}
 
 
 def cells_frame(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -23,21 +33,24 @@ def cells_frame(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         if outcome.metrics is None:
             rows.append(row | {"attribute": " x ".join(outcome.cell.config.attributes)})
             continue
-        rows += [row | _numbers(outcome.metrics, name) for name in balanced(outcome.metrics)]
+        spent = _cost(outcome.metrics, outcome.directory)
+        rows += [row | _numbers(outcome.metrics, name) | spent for name in balanced(outcome.metrics)]
     return rows
 
 
 def lay_out(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Lay the rows of `cells_frame` out for people."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in COLUMNS[:4]:
+    for column in WORDS:
         table.add_column(column, overflow="fold")
-    for column in COLUMNS[4:]:
+    for column in NUMBERS:
         table.add_column(column, justify="right")
     for row in rows:
-        words = [str(row.get(name) or ABSENT) for name in COLUMNS[:4]]
-        numbers = [row.get(name) for name in COLUMNS[4:]]
-        table.add_row(*words, *(ABSENT if number is None else f"{number:.2f}" for number in numbers))
+        words = [str(row.get(name) or ABSENT) for name in WORDS]
+        numbers = [
+            ABSENT if row.get(name) is None else format(row[name], spec) for name, spec in NUMBERS.items()
+        ]
+        table.add_row(*words, *numbers)
     return table
 
 
@@ -72,3 +85,9 @@ def _numbers(metrics: Mapping[str, Any], attribute: str) -> dict[str, Any]:
         "floor": last["bias"][attribute]["floor"],
         "CLIP-I": (last["quality"].get("clip_i") or {}).get("mean"),
     }
+
+
+def _cost(metrics: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    provenance = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))
+    spent = cost(provenance, method_of(metrics) or ORIGINAL)
+    return {"U-Net rows": spent["unet_rows_per_image"], "training s": spent["training_seconds"]}

@@ -14,7 +14,7 @@ from fairbench.report import style
 from fairbench.report.tables import method_of
 from fairbench.runs.registry import ORIGINAL
 
-MARKERS = {"emergent": "o", "drawn": "s", "coupled": "^"}
+MARKERS = {"emergent": "o", "drawn": "s", "coupled": "^", "unknown": "X"}
 COLOURS = tuple(colour for colour in style.SERIES if colour != "#f0e442")
 """Without yellow, which a thin bar is lost in."""
 CHANGES = {"clip_i": "CLIP-I", "dino": "DINO"}

@@ -13,8 +13,8 @@ import pandas as pd
 
 from fairbench.attributes import ATTRIBUTES
 from fairbench.errors import UserError
-from fairbench.metrics.bias import bias, labels_of
-from fairbench.metrics.summary import FACE_THRESHOLD
+from fairbench.metrics.bias import bias
+from fairbench.metrics.counts import judged_labels, reads
 from fairbench.report import style
 from fairbench.runs.registry import ORIGINAL
 
@@ -44,16 +44,14 @@ class Shares:
         cls, records: pd.DataFrame, judge: str, attribute: str, metrics: Mapping[str, Any] | None = None
     ) -> "Shares":
         """Count one attribute as `judge` sees it; the target is that of `metrics`, else uniform."""
-        classes = _classes(records, judge, attribute)
-        if not classes:
-            raise UserError(f"judge {judge!r} measured no attribute {attribute!r} in these records")
+        labels, classes = judged_labels(records, judge, attribute)
         target = (metrics or {}).get("target")
         stated = target.get(attribute) if isinstance(target, Mapping) else None
         uniform = np.full(len(classes), 1 / len(classes))
         return cls(
             attribute,
             classes,
-            _count(records, judge, attribute, classes),
+            _count(records, labels, classes),
             uniform if stated is None else np.asarray(stated, float),
         )
 
@@ -89,7 +87,7 @@ def method_of(records: pd.DataFrame) -> str | None:
 
 def measured(records: pd.DataFrame, judge: str) -> list[str]:
     """Return the attributes that `judge` measured in `records`."""
-    found = [a for a in ATTRIBUTES if _classes(records, judge, a)]
+    found = [name for name in ATTRIBUTES if reads(records, judge, name)]
     if not found:
         raise UserError(f"judge {judge!r} measured none of {', '.join(ATTRIBUTES)} in these records")
     return found
@@ -102,14 +100,7 @@ def captions(records: pd.DataFrame, width: int = 52) -> pd.Series:
     return names.map(lambda name: shorten(str(name), width, placeholder=" …"))
 
 
-def _classes(records: pd.DataFrame, judge: str, attribute: str) -> list[str]:
-    prefix = f"{judge}/{attribute}/"
-    return [str(c).removeprefix(prefix) for c in records.columns if str(c).startswith(prefix)]
-
-
-def _count(records: pd.DataFrame, judge: str, attribute: str, classes: list[str]) -> pd.DataFrame:
-    labels = labels_of(records[[f"{judge}/{attribute}/{name}" for name in classes]])
-    labels[~(records[f"{judge}/face"] >= FACE_THRESHOLD).to_numpy()] = -1
+def _count(records: pd.DataFrame, labels: np.ndarray, classes: list[str]) -> pd.DataFrame:
     seen = pd.DataFrame({c: labels == k for k, c in enumerate(classes)} | {"n": labels >= 0, "images": True})
     seen.index = pd.MultiIndex.from_frame(records[["variant", "prompt_id"]])
     counts = seen.groupby(level=["variant", "prompt_id"]).sum()

@@ -4,19 +4,21 @@
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from rich import box
 from rich.table import Table
 
+from fairbench.metrics.counts import PRODUCT
 from fairbench.runs.registry import ORIGINAL
 
 Metrics = Mapping[str, Any]
 
 FAIR = "≈"
 ABSENT = "–"
+INTERVAL = "  95 % interval"
 QUALITY = {
     "recognised": ("recognised", ".3f"),
     "face_rate": ("face rate", ".3f"),
@@ -25,6 +27,7 @@ QUALITY = {
     "dino": ("DINO", ".3f"),
     "fid": ("FID", ".3g"),
     "kid": ("KID", ".3g"),
+    "kid_matched": ("KID, same people", ".3g"),
 }
 """Key of a quality measure -> what the table calls it and how it is written, in the order of the rows."""
 LEGEND = f"""± spread over prompts · n: prompts × images with a face
@@ -34,7 +37,7 @@ floor: what a fair model scores at this n · {FAIR} interval reaches it"""
 def before_after(metrics: Metrics) -> Table:
     """Lay out the metrics of a run: bias rows with interval, floor and n above, quality rows below."""
     method = method_of(metrics)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.title, table.title_justify = _title(metrics), "left"
     table.caption, table.caption_justify = _caption(metrics), "left"
     table.add_column("bias", no_wrap=True)
@@ -49,6 +52,8 @@ def before_after(metrics: Metrics) -> Table:
         if not (math.isnan(before) and math.isnan(after)):
             values = [_text(before, spec), _text(after, spec), _text(after - before, f"+{spec}")]
             table.add_row(name, *(values if method else values[:1]))
+            if ranges := _quality_ranges(metrics, method, key):
+                table.add_row(INTERVAL, *(ranges if method else ranges[:1]), style="dim")
     return table
 
 
@@ -99,9 +104,15 @@ def _caption(metrics: Metrics) -> str:
         for name in metrics.get("attributes", ())
         if (target := from_target(_summary(metrics, ORIGINAL, name)))
     ]
-    return "\n".join(
-        [LEGEND, *targets, *([" · ".join(judges)] if judges else []), *metrics.get("notes", ()), *warnings]
-    )
+    lines = [LEGEND, *targets, *([" · ".join(judges)] if judges else []), *_compared(metrics)]
+    return "\n".join([*lines, *metrics.get("notes", ()), *warnings])
+
+
+def _compared(metrics: Metrics) -> list[str]:
+    """Say how many images FID and KID are of: neither is worth anything without."""
+    entry: Mapping[str, Any] = next(iter(metrics.get("variants", {}).values()), {})
+    counts = entry.get("quality", {}).get("distance_images")
+    return [f"FID, KID: {counts['generated']} images and {counts['reference']} to compare"] if counts else []
 
 
 def from_target(summary: Mapping[str, Any]) -> str:
@@ -115,28 +126,40 @@ def _since(warning: Mapping[str, Any]) -> str:
 
 
 def _bias_rows(metrics: Metrics, attribute: str, method: str | None) -> list[tuple[str, str, list[str]]]:
-    """Return (label, style, cells): the bias, its interval, the gap without noise, and the other judges."""
+    """Return (label, style, cells): the bias, its interval, the gap without noise.
+
+    Of what the run set out for also what faceless images could change, judge errors, and the other judges.
+    """
     before, after = (_summary(metrics, variant, attribute) for variant in (ORIGINAL, method))
+    asked = list(metrics.get("attributes", ()))
+    wanted = attribute in (*asked, PRODUCT.join(asked))
     paired = metrics.get("paired", {}).get(attribute) or {}
     change, floor = _number(paired.get("difference")), _number((after or before).get("floor"))
     tail = [_text(change, "+.2f"), _p(paired), _text(floor), _images(after or before)]
     rows = [
         (attribute, "bold", [_spread(before), _spread(after), *tail]),
-        ("  95 % interval", "dim", [_range(before), _range(after), "", "", "", ""]),
-        ("  rms, no noise", "dim", _pair(before.get("debiased"), after.get("debiased"))),
+        (INTERVAL, "dim", _ranges(before.get("interval"), after.get("interval"))),
     ]
-    for judge in _other_judges(metrics, attribute):
-        means = (_seen(metrics, variant, judge, attribute).get("bias_mean") for variant in (ORIGINAL, method))
-        rows.append((f"  {judge}", "dim", _pair(*means)))
+    if wanted and any(summary.get("usable") != summary.get("images") for summary in (before, after)):
+        rows.append(("  faceless bounds", "dim", _ranges(before.get("bounds"), after.get("bounds"))))
+    rows.append(("  rms, no noise", "dim", _pair(before.get("debiased"), after.get("debiased"))))
+    if wanted:
+        corrected = [(summary.get("corrected") or {}).get("gap") for summary in (before, after)]
+        if corrected != [None, None]:
+            rows.append(("  rms, no errors", "dim", _pair(*corrected)))
+        rows += _judge_rows(metrics, attribute, method)
     return rows
 
 
-def _other_judges(metrics: Metrics, attribute: str) -> list[str]:
-    """Return who else judged, where it matters: for what the run set out to balance."""
-    asked = list(metrics.get("attributes", ()))
-    judges = metrics.get("variants", {}).get(ORIGINAL, {}).get("judges", {})
-    wanted = attribute in (*asked, " x ".join(asked))
-    return [name for name in judges if wanted and name != metrics.get("primary_judge")]
+def _judge_rows(metrics: Metrics, attribute: str, method: str | None) -> Iterator[tuple[str, str, list[str]]]:
+    """Return what the other judges see, and what the training judge sees more than those held out."""
+    for judge in metrics.get("variants", {}).get(ORIGINAL, {}).get("judges", {}):
+        if judge != metrics.get("primary_judge"):
+            means = (_seen(metrics, name, judge, attribute).get("bias_mean") for name in (ORIGINAL, method))
+            yield f"  {judge}", "dim", _pair(*means)
+    if gap := metrics.get("gaming_gap", {}).get(attribute):
+        yield "  gaming gap", "dim", ["", _text(_number(gap["value"]), "+.2f"), "", "", "", ""]
+        yield INTERVAL, "dim", ["", _range(gap["interval"]), "", "", "", ""]
 
 
 def _seen(metrics: Metrics, variant: str | None, judge: str, attribute: str) -> Mapping[str, Any]:
@@ -150,6 +173,14 @@ def _summary(metrics: Metrics, variant: str | None, attribute: str) -> Mapping[s
 def _quality(metrics: Metrics, variant: str | None, key: str) -> float:
     value = metrics.get("variants", {}).get(variant, {}).get("quality", {}).get(key)
     return _number(value.get("mean") if isinstance(value, Mapping) else value)
+
+
+def _quality_ranges(metrics: Metrics, method: str | None, key: str) -> list[str]:
+    """Return the cells of the intervals of a measure; none where neither variant has one."""
+    variants = metrics.get("variants", {})
+    values = [variants.get(variant, {}).get("quality", {}).get(key) for variant in (ORIGINAL, method)]
+    before, after = (value.get("interval") if isinstance(value, Mapping) else None for value in values)
+    return _ranges(before, after, ".3f")[:2] if before or after else []
 
 
 def _interval(summary: Mapping[str, Any]) -> tuple[float, float]:
@@ -176,9 +207,13 @@ def _spread(summary: Mapping[str, Any]) -> str:
     return f"{FAIR} {text}" if indistinguishable(summary) else text
 
 
-def _range(summary: Mapping[str, Any]) -> str:
-    low, high = _interval(summary)
-    return ABSENT if math.isnan(low) else f"[{low:.2f}, {high:.2f}]"
+def _ranges(before: Sequence[float] | None, after: Sequence[float] | None, spec: str = ".2f") -> list[str]:
+    """Return the cells of a row that has two intervals."""
+    return [_range(before, spec), _range(after, spec), "", "", "", ""]
+
+
+def _range(interval: Sequence[float] | None, spec: str = ".2f") -> str:
+    return f"[{interval[0]:{spec}}, {interval[1]:{spec}}]" if interval else ABSENT
 
 
 def _p(paired: Mapping[str, Any]) -> str:

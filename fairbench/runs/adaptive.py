@@ -7,10 +7,11 @@ import numpy as np
 
 from fairbench.errors import UserError
 from fairbench.metrics.bias import class_counts
+from fairbench.metrics.counts import shows_face
 from fairbench.metrics.fixed_design import images_for_width
-from fairbench.metrics.groups import likeliest, shows_face
+from fairbench.metrics.groups import likeliest
 from fairbench.metrics.sequential import GapSequence
-from fairbench.runs.reading import batches
+from fairbench.runs.images import read_back
 from fairbench.runs.records import look, planned_image
 from fairbench.runs.registry import ORIGINAL
 
@@ -97,7 +98,7 @@ class Adaptive:
             owners = np.repeat(list(missing), list(missing.values()))
             rows = pd.DataFrame(images)
             self.generate(rows)
-            columns, _ = look(batches(rows, self.place.path), [self.judge], [])
+            columns, _ = look(read_back(rows, self.place.path), [self.judge], [])
             face = shows_face(columns, self.judge.name)
             labels = {
                 name: likeliest(columns, self.judge.name, name, classes)

@@ -48,10 +48,11 @@ def compare(
 
     Returns
     -------
-    ``differences``: lines that say what the runs do not have in common. ``runs``: label, name and facts.
-    ``attributes``: per attribute and run the bias with its interval, floor and rank, whether a fair model
-    could have shown it, whom it ``beats``, and its gaming gap; ``tests``: every pair, adjusted by Holm over
-    all pairs and attributes. ``quality``: per run and measure the change against the first run that has it,
+    ``differences``: lines that say what the runs do not have in common. ``runs``: label, name and facts, with
+    what each took (`fairbench.runs.provenance.cost`) and its KID where there is a reference. ``attributes``:
+    per attribute and run the bias with its interval, floor and rank, whether a fair model could
+    have shown it, whom it ``beats``, and its gaming gap; ``tests``: every pair, adjusted by Holm over all
+    pairs and attributes. ``quality``: per run and measure the change against the first run that has it,
     and whether that is "unchanged" within the margin. ``panel``: how far the judges agree, and the order of
     the runs when one of them is left out.
 
@@ -87,6 +88,8 @@ def compare(
                 "seed": each.run.config.get("seed"),
                 "images_per_prompt": each.images_per_prompt,
                 "judge": judge,
+                **each.cost,
+                "kid": each.kid,
             }
             for each, judge in zip(entrants, setting.judges, strict=True)
         ],
@@ -155,6 +158,7 @@ def _bias(
             {
                 "label": each.label,
                 "bias_mean": mean_known(value),
+                "bias_sd": _spread(value),
                 "interval": mean_interval(value),
                 "floor": noise_floor(table.sum(axis=1), table.shape[1], target),
                 "floor_p": floor_test(table, target) if _independent(each) else None,
@@ -172,9 +176,14 @@ def _bias(
     return rows
 
 
+def _spread(value: np.ndarray) -> float | None:
+    known = value[~np.isnan(value)]
+    return float(known.std(ddof=1)) if len(known) > 1 else None
+
+
 def _independent(entrant: Entrant) -> bool:
     """Whether the classes of its images are independent, as the noise floor has it."""
-    return entrant.draw_class != "coupled" and entrant.run.config.get("draw") != "quota"
+    return entrant.draw_class in ("emergent", "drawn") and entrant.run.config.get("draw") != "quota"
 
 
 def _mark_fair(rows: Sequence[dict[str, Any]]) -> None:

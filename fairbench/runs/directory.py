@@ -1,8 +1,10 @@
 """The directory of a run: what lies where in it, and whether a run may use it at all."""
 
+import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,16 +66,40 @@ class RunDirectory:
         held = load_config(self.path / "config.yaml")
         if held.digest() == config.digest():
             return
-        ours, theirs = config.model_dump(mode="json"), held.model_dump(mode="json")
+        ours, theirs = _flat(config), _flat(held)
         differing = ", ".join(
-            f"{key} is {_short(theirs[key])} there and {_short(ours[key])} here"
-            for key in ours
-            if ours[key] != theirs[key]
+            f"{key} is {_short(theirs.get(key, 'not set'))} there and {_short(ours.get(key, 'not set'))} here"
+            for key in dict.fromkeys([*theirs, *ours])
+            if key not in ours or key not in theirs or ours[key] != theirs[key]
         )
         raise UserError(
             f"{self.path} holds a different run ({differing}): "
             "name another directory with --out, or replace it with --fresh"
         )
+
+    def check_contents(self, now: Callable[[], Mapping[str, Any]]) -> None:
+        """Raise ``UserError`` where a run that is here was made of other files than there are now.
+
+        ``now`` says what there is; it is asked only where there is something to compare it with.
+        """
+        if (self.path / "config.yaml").is_file() and (found := _changed(self.contents(), now())):
+            raise UserError(
+                f"{self.path} was made of other files ({'; '.join(found)}): "
+                "replace it with --fresh, or name another directory with --out"
+            )
+
+    def same_original(self, other: Path) -> bool:
+        """Tell whether a run elsewhere was made of the same model and suite."""
+        ours, theirs = self.contents(), RunDirectory(other).contents()
+        return all(ours.get(key) == theirs.get(key) for key in ("model", "suite"))
+
+    def contents(self) -> dict[str, Any]:
+        """Return the sha256 of what the run that is here was made of; nothing where there is none."""
+        path = self.path / "provenance.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8")).get("sha256", {}) if path.is_file() else {}
+        except ValueError as error:
+            raise UserError(f"{path}: cannot be read: {error}") from None
 
     def clear(self) -> None:
         """Remove everything a run has written here, and nothing else."""
@@ -96,6 +122,7 @@ def default_directory(config: RunConfig) -> Path:
         _name(config.method, config.method_options),
         _name(config.model, config.model_options),
         _name(config.suite, {}),
+        *((config.split,) if config.split != "test" else ()),
         "+".join(config.attributes),
         f"s{config.seed}",
     )
@@ -110,9 +137,27 @@ def _name(name: str, options: dict[str, Any]) -> str:
     )
 
 
+def _flat(config: RunConfig) -> dict[str, Any]:
+    """Return the settings, every option of method and model by itself, such as ``method_options.rank``."""
+    flat = config.model_dump(mode="json")
+    for key in ("method_options", "model_options"):
+        flat |= {f"{key}.{name}": value for name, value in flat.pop(key).items()}
+    return flat
+
+
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name what is not as it was; what was not hashed in a run of an earlier version is passed over."""
+    found = []
+    for duty in now.keys() & before.keys():
+        one, other = ({"": side} if isinstance(side, str) else side for side in (before[duty], now[duty]))
+        names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+        found += [" ".join((duty.replace("_", " "), ", ".join(names))).rstrip()] if names else []
+    return sorted(found)
 
 
 def _writable(path: Path) -> bool:

@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
+from fairbench.runs.measurement import MEASUREMENT, read_measurement
+from fairbench.runs.provenance import cost
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun
 
@@ -35,8 +37,9 @@ class Entrant:
 
     @property
     def draw_class(self) -> str:
-        """Who chooses the attribute of an image: the original model always does so itself."""
-        return "emergent" if self.variant == ORIGINAL else str(self.run.metrics["draw_class"])
+        """Who chooses the attribute of an image: a model without the run's method always does so itself."""
+        bare = self.variant == ORIGINAL and self.run.metrics["method"] != ORIGINAL
+        return "emergent" if bare else str(self.run.metrics["draw_class"])
 
     @property
     def draw(self) -> str:
@@ -56,15 +59,40 @@ class Entrant:
         hashes = self.run.provenance.get("sha256", {}).get("training_judge", {})
         return {} if self.variant == ORIGINAL or name is None else {name: hashes.get(name, "")}
 
+    def known_by(self, judge: str) -> frozenset[str]:
+        """Return the sha256 of a judge and of its weights, as far as they were kept; else its name."""
+        path = self.run.path / MEASUREMENT
+        used = read_measurement(path).judges if path.is_file() else ()
+        kept = [{each.sha256, *each.weights} for each in used if each.name == judge]
+        sha256 = (self.judges | self.trained_by).get(judge, "")
+        return frozenset({sha256}.union(*kept) - {""} or {judge})
+
     @property
     def suite(self) -> tuple[str, str]:
         """Name and sha256 of the prompts."""
         return str(self.run.metrics["suite"]), self.run.provenance.get("sha256", {}).get("suite", "")
 
     @property
+    def model(self) -> tuple[str, str]:
+        """Name and sha256 of the model; the latter is empty where it is not known, as of given images."""
+        hashes = self.run.provenance.get("sha256", {}).get("model", {})
+        return str(self.run.metrics["model"]), next(iter(hashes.values()), None) or ""
+
+    @property
     def target(self) -> dict[str, tuple[float, ...]]:
         """Attribute -> the probabilities that the run set out for."""
         return {name: tuple(values) for name, values in self.run.metrics["target"].items()}
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What it took; see `fairbench.runs.provenance.cost`."""
+        return cost(self.run.provenance, self.variant)
+
+    @property
+    def kid(self) -> float | None:
+        """Distance to the reference images, where there are any."""
+        found = self.run.metrics["variants"][self.variant]["quality"].get("kid")
+        return found["mean"] if found else None
 
     @property
     def images_per_prompt(self) -> str:
@@ -86,7 +114,7 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
     for run in runs:
         for variant in map(str, run.records["variant"].unique()):
             if variant == ORIGINAL:
-                originals.setdefault(_of_the_model(run), (run, variant))
+                originals.setdefault(_of_the_model(Entrant("", run, variant)), (run, variant))
             else:
                 methods.append((run, variant))
     found = [*originals.values(), *methods]
@@ -100,7 +128,9 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
     ]
 
 
-def _of_the_model(run: StoredRun) -> tuple[Any, ...]:
-    """Two runs with this in common have the same original images."""
-    settings = ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
-    return (run.metrics["model"], run.metrics["suite"], *(str(run.config.get(key)) for key in settings))
+def _of_the_model(original: Entrant) -> tuple[Any, ...]:
+    """Two with this in common have the same images."""
+    run, settings = original.run, ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
+    split, images = run.config.get("split", "test"), run.provenance.get("sha256", {}).get("images")
+    facts = (original.model, original.suite, split, original.draw_class, images)
+    return (*facts, *(str(run.config.get(key)) for key in settings))

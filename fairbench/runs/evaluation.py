@@ -4,8 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairbench.attributes import ATTRIBUTES
-from fairbench.metrics.counts import paired_biases
-from fairbench.metrics.groups import matched_kid, prompt_numbers, recognition, shows_face, within_groups
+from fairbench.errors import UserError
+from fairbench.judges.error_rates import inverse_rates
+from fairbench.metrics.agreement import Estimate, gaming_gap
+from fairbench.metrics.counts import PRODUCT, paired_biases, shows_face
+from fairbench.metrics.groups import matched_kid, prompt_numbers, recognition, within_groups
 from fairbench.metrics.kernel import Features, kid_interval
 from fairbench.metrics.quality import fid, kid, similarity
 from fairbench.metrics.side_effects import obedience, occupation, preservation
@@ -48,11 +51,13 @@ def measure(
     suite is about these. ``paired``: per attribute the test of debiased against original, each prompt at
     the smaller number of its images with a face; ``spill_over``:
     the same of the attributes that were not to be balanced; ``side_effects``: of obedience and preservation.
-    ``gaming_gap``: per attribute the debiased images' bias as the training judge sees it minus as the
-    evaluation judges do (mean); below zero, the method pleases the judge it learnt from more than the others.
+    ``gaming_gap``: per attribute ``value`` and ``interval`` of what the training judge sees less of in the
+    debiased images than the evaluation judges do, see `fairbench.metrics.agreement.gaming_gap`.
     ``notes``: why a number is missing.
     """
     notes = list(measurement.notes)
+    judges = tuple(_correcting(judge, notes) for judge in measurement.judges)
+    measurement = measurement.model_copy(update={"judges": judges})
     primary = measurement.evaluating[0]
     variants = {
         str(name): {
@@ -82,10 +87,22 @@ def measure(
         "paired": paired,
         "spill_over": _spill_over(paired, measurement.attributes),
         "side_effects": _paired_side_effects(variants),
-        "gaming_gap": _gaming_gap(variants, measurement),
+        "gaming_gap": _gaming_gaps(records, variants, measurement),
         "sequential": measurement.sequential,
         "notes": notes,
     }
+
+
+def _correcting(judge: JudgeUsed, notes: list[str]) -> JudgeUsed:
+    """Leave out errors of the judge that cannot be taken back, and say why nothing is corrected for them."""
+    kept = {}
+    for name, counts in judge.confusion.items():
+        try:
+            inverse_rates(counts)
+            kept[name] = counts
+        except UserError as error:
+            notes.append(f"{name} as {judge.name} sees it is not corrected: {error}")
+    return judge.model_copy(update={"confusion": kept})
 
 
 def biases(rows: "pd.DataFrame", judge: JudgeUsed, measurement: Measurement) -> dict[str, Any]:
@@ -99,13 +116,18 @@ def biases(rows: "pd.DataFrame", judge: JudgeUsed, measurement: Measurement) -> 
     found: dict[str, Any] = {}
     wanted = [asked, *others, *crossed] if _named(rows, ATTRIBUTES) == [] else [*others, asked, *crossed]
     for names in wanted:
-        free = rows[~rows[_named(rows, names)].notna().any(axis=1)]
-        if names and " x ".join(names) not in found and len(free):
+        free = _free(rows, names)
+        if names and PRODUCT.join(names) not in found and len(free):
             errors = {name: judge.confusion[name] for name in names if name in judge.confusion}
             target = {name: measurement.target[name] for name in names if name in measurement.target}
             new = summarise(free, judge.name, names, target=target, confusion=errors)
             found |= {name: summary for name, summary in new.items() if name not in found}
     return found
+
+
+def _free(rows: "pd.DataFrame", names: Iterable[str]) -> "pd.DataFrame":
+    """Return the images whose prompts leave these attributes to the model."""
+    return rows[~rows[_named(rows, names)].notna().any(axis=1)]
 
 
 def _named(rows: "pd.DataFrame", names: Iterable[str]) -> list[str]:
@@ -128,31 +150,31 @@ def _qualities(
     }
     mine = features.get(f"{measurement.network}/{variant}")
     expected = features.get(f"{measurement.network}/reference")
-    referred = None
+    judged = None
     if expected is not None and mine is not None and reference is not None:
-        referred = (reference, expected)
-        distance = fid(mine, expected)
-        notes += [f"FID of {variant}: {distance['reason']}"] if distance["reason"] else []
+        distances = {"FID": fid(mine, expected), "KID": kid(mine, expected)}
+        notes += [f"{name} of {variant}: {d['reason']}" for name, d in distances.items() if d["reason"]]
         quality |= {
-            "fid": distance["value"],
-            "kid": kid(mine, expected) | {"interval": _interval(rows, mine, referred)},
+            "fid": distances["FID"]["value"],
+            "kid": distances["KID"] | {"interval": _interval(rows, mine, reference, expected)},
             "distance_images": {"generated": len(mine), "reference": len(expected)},
-            "kid_matched": matched_kid(
-                rows, mine, referred, judge.name, _read(judge, measurement.attributes)
-            ),
         }
+        if f"{judge.name}/face" in reference:  # labels that come with the images are of those alone
+            judged = reference, expected
+            classes = _read(judge, measurement.attributes)
+            quality["kid_matched"] = matched_kid(rows, mine, judged, judge.name, classes)
     groups = {
-        name: within_groups(rows, judge.name, name, classes, mine, referred)
+        name: within_groups(rows, judge.name, name, classes, mine, judged)
         for name, classes in _read(judge, measurement.attributes).items()
     }
     return {"quality": quality, "groups": groups}
 
 
 def _interval(
-    rows: "pd.DataFrame", mine: "Tensor", referred: "tuple[pd.DataFrame, Tensor]"
+    rows: "pd.DataFrame", mine: "Tensor", reference: "pd.DataFrame", expected: "Tensor"
 ) -> tuple[float, float] | None:
-    ours, theirs = prompt_numbers(rows, referred[0])
-    return kid_interval(Features.of(mine.numpy(), ours), Features.of(referred[1].numpy(), theirs))[1]
+    ours, theirs = prompt_numbers(rows, reference)
+    return kid_interval(Features.of(mine.numpy(), ours), Features.of(expected.numpy(), theirs))[1]
 
 
 def _read(judge: JudgeUsed, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -192,7 +214,7 @@ def _bias_test(original: Mapping[str, Any], method: Mapping[str, Any]) -> Compar
 
 def _spill_over(paired: Mapping[str, Any], asked: tuple[str, ...]) -> dict[str, Any]:
     """Return what happened to the attributes, and intersections, that hold nothing that was balanced."""
-    return {name: test for name, test in paired.items() if not set(name.split(" x ")) & set(asked)}
+    return {name: test for name, test in paired.items() if not set(name.split(PRODUCT)) & set(asked)}
 
 
 def _paired_side_effects(variants: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,19 +233,21 @@ def _paired_side_effects(variants: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _gaming_gap(variants: Mapping[str, Any], measurement: Measurement) -> dict[str, float | None]:
-    import numpy as np
-
+def _gaming_gaps(
+    records: "pd.DataFrame", variants: Mapping[str, Any], measurement: Measurement
+) -> dict[str, Estimate]:
+    """Compare the training judge with those that have judged the same, on the images it led to."""
     teacher = measurement.training_judge
-    debiased = next((entry["judges"] for name, entry in variants.items() if name != ORIGINAL), None)
+    debiased = next((name for name in variants if name != ORIGINAL), None)
     if teacher is None or debiased is None:
         return {}
-    learnt = debiased[teacher.name]
-    gaps: dict[str, float | None] = {}
-    for name in learnt:
-        others = [debiased[judge.name].get(name, {}).get("bias_mean") for judge in measurement.evaluating]
-        seen = [learnt[name]["bias_mean"], *others]
-        gaps[name] = None if None in seen else float(learnt[name]["bias_mean"] - np.mean(others))
+    rows, seen = records[records["variant"] == debiased], variants[debiased]["judges"]
+    gaps: dict[str, Estimate] = {}
+    for name, learnt in seen[teacher.name].items():
+        others = [judge.name for judge in measurement.evaluating if name in seen[judge.name]]
+        if others:
+            free, target = _free(rows, name.split(PRODUCT)), learnt["target"] and tuple(learnt["target"])
+            gaps[name] = gaming_gap(free, teacher.name, others, name, target)
     return gaps
 
 

@@ -4,23 +4,30 @@ What is written has the same form as a run.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.config import RunConfig, make_config
 from fairbench.errors import UserError
+from fairbench.reading import check_images
+from fairbench.runs.contents import contents
 from fairbench.runs.directory import RunDirectory, default_directory
 from fairbench.runs.given import Given, find_images, of_run
-from fairbench.runs.instruments import Instruments, load_observers, refuse_training_features
+from fairbench.runs.instruments import (
+    Instruments,
+    load_observers,
+    refuse_training_features,
+    refuse_twins,
+)
 from fairbench.runs.measurement import Measurement, spelled, used
-from fairbench.runs.reading import check_images
-from fairbench.runs.records import record_reference
+from fairbench.runs.reference_images import find_reference, record_reference
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.runner import run
 from fairbench.runs.session import Draw, Progress, Session
 from fairbench.runs.stored import StoredRun, load_run
-from fairbench.storage import lock
+from fairbench.storage import lock, sha256_of
 from fairbench.suites import PromptSuite, load_suite
 
 if TYPE_CHECKING:
@@ -139,27 +146,38 @@ def evaluate_images(
     """
     place = RunDirectory(out or default_directory(config))
     place.check(config, fresh=fresh)
+    source, suite = Path(str(config.images)), None if config.suite == OWN else load_suite(config.suite)
+    if config.draw_class and RunDirectory(source).finished:
+        raise UserError(f"{source} is a run and says itself who chose the attributes: leave out --draw-class")
+    given = of_run(source) if RunDirectory(source).finished else find_images(source, suite, config.seed)
+    made_of = cache(lambda: contents(config) | _images(source, suite, given))
+    if not fresh:
+        place.check_contents(made_of)
     if place.finished and not fresh:
         return load_run(place.path).metrics
-    source, suite = Path(str(config.images)), None if config.suite == OWN else load_suite(config.suite)
-    given = of_run(source) if RunDirectory(source).finished else find_images(source, suite, config.seed)
     shown = set(given.variants[0]["prompt_id"])
-    prompts = [prompt for prompt in suite.prompts("test") if prompt.id in shown] if suite else []
+    prompts = [prompt for prompt in suite.prompts(config.split) if prompt.id in shown] if suite else []
     space = AttributeSpace(config.attributes)
     instruments = load_observers(config, space, suite, prompts)
     measurement = _describe(config, given, suite, instruments)
     check_images([Path(path) for rows in given.variants for path in rows["image"]])
+    referred = find_reference(config, suite, instruments)
 
     def reference() -> "tuple[pd.DataFrame, dict[str, Tensor]] | None":
         each = given.variants[0].groupby("prompt_id").size().max()
-        return record_reference(suite, prompts, each, config.seed, instruments) if suite else None
+        return record_reference(referred, suite, prompts, each, config.seed, instruments)
 
     with lock(place.path):
         if fresh:
             place.clear()
-        hashes = {"suite": measurement.suite_sha256, "images": given.sha256()}
-        session = Session(place, config, instruments, hashes, progress)
+        session = Session(place, config, instruments, made_of(), progress)
         return session.results(given.variants, measurement, reference, draw)
+
+
+def _images(source: Path, suite: PromptSuite | None, given: Given) -> dict[str, str]:
+    """Hash the prompts, the images, and the table that says more of them, where there is one."""
+    hashes = {"suite": suite.sha256 if suite else given.prompts_sha256(), "images": given.sha256()}
+    return hashes | ({"table": sha256_of(source)} if source.is_file() else {})
 
 
 def _describe(
@@ -168,10 +186,11 @@ def _describe(
     """Write down what is known of the images; networks that a method learnt from must not evaluate it."""
     refuse_training_features(instruments.features, given.training_features)
     judges = (*used(instruments), *given.judges)
-    trained = {judge.sha256 for judge in given.judges if judge.trained}
+    trained = [judge for judge in given.judges if judge.trained]
     for judge in judges:
-        if judge.sha256 in trained and not judge.trained:
+        if not judge.trained and any(judge.is_a_copy_of(other) for other in trained):
             raise UserError(f"judge {judge.name} trained the method, so it cannot evaluate it: name another")
+    refuse_twins([judge.name for judge in judges])
     if all(judge.trained for judge in judges):
         raise UserError(
             f"nothing judges {config.images}: name a judge with --judge, or give labels in a table"
@@ -182,7 +201,7 @@ def _describe(
             raise UserError(f"the labels of {config.images} say nothing of {name}: name a judge with --judge")
     return Measurement(
         method=given.method,
-        draw_class=given.draw_class,
+        draw_class=config.draw_class or given.draw_class,
         model=spelled(config.model, config.model_options),
         suite=suite.name if suite else config.suite,
         suite_sha256=suite.sha256 if suite else given.prompts_sha256(),

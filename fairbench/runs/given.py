@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError, unknown
 from fairbench.metrics.quality import SIMILARITIES
+from fairbench.reading import IMAGES
 from fairbench.runs.measurement import JudgeUsed
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import load_run, measurement_of
@@ -22,8 +23,6 @@ from fairbench.suites import Prompt, PromptSuite
 if TYPE_CHECKING:
     import pandas as pd
 
-IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-
 
 @dataclass(frozen=True)
 class Given:
@@ -32,7 +31,8 @@ class Given:
     variants: "tuple[pd.DataFrame, ...]"
     """The originals first, where there are any; images as absolute paths."""
     method: str = ORIGINAL
-    draw_class: str = "emergent"
+    draw_class: str = "unknown"
+    """Who chose the attributes; nobody can tell from the images."""
     judges: tuple[JudgeUsed, ...] = ()
     """What the records say already, in columns like those of a judge."""
     training_features: frozenset[str] = frozenset()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench.attributes import ATTRIBUTES
 from fairbench.errors import UserError, unknown
+from fairbench.reading import inside
 from fairbench.runs.given import Given, as_planned, of_suite
 from fairbench.runs.measurement import JudgeUsed
 from fairbench.runs.registry import ORIGINAL
@@ -101,9 +102,8 @@ def _known(source: Path, rows: "pd.DataFrame", known: dict[str, tuple[str, ...]]
 
 def _inside(source: Path, path: str) -> str:
     """Return the absolute path of a file in the table's folder; a table must not reach for other files."""
-    folder = source.parent.resolve()
-    found = (folder / path).resolve()
-    if not path or not found.is_relative_to(folder):
+    found = inside(source.parent, path)
+    if found is None:
         raise UserError(f"{source}: the path {path!r} is not inside the folder of the table: move it there")
     return str(found)
 

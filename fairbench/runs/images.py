@@ -5,10 +5,11 @@ A run that was killed makes only those that are missing.
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairbench.reading import batches
 from fairbench.storage import explained
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ Generate = Callable[[Sequence[str], Sequence[int]], "Tensor"]
 
 def generate_missing(
     generate: Generate, rows: "pd.DataFrame", directory: Path, progress: Callable[[int], None]
-) -> None:
+) -> int:
     """Generate the images of ``rows`` (columns prompt, seed, image) that ``directory`` does not hold whole.
 
-    ``progress`` is told how many of them are there.
+    ``progress`` is told how many of them are there. Returns how many were missing.
     """
     missing = rows[[not is_whole(directory / image) for image in rows["image"]]]
     done = len(rows) - len(missing)
@@ -41,6 +42,13 @@ def generate_missing(
         progress(done)
     if len(missing):
         os.sync()
+    return len(missing)
+
+
+def read_back(rows: "pd.DataFrame", directory: Path) -> "Iterator[tuple[pd.DataFrame, Tensor]]":
+    """Walk through ``rows`` with their images; these lie in ``directory``, or where an absolute path says."""
+    for which, images in batches([directory / image for image in rows["image"]]):
+        yield rows.iloc[which], images
 
 
 def adopt(rows: "pd.DataFrame", directory: Path, others: Sequence[Path]) -> None:

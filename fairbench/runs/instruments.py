@@ -16,7 +16,6 @@ from fairbench.features import ImageFeatures, load_features
 from fairbench.judges import Judge, check_covers, load_judge, refuse_training_judge
 from fairbench.models.loading import load_model
 from fairbench.runs.plan import Plan
-from fairbench.storage import sha256_of
 from fairbench.suites import Prompt, PromptSuite
 
 FAMILY = "portraits"
@@ -41,7 +40,7 @@ class Instruments:
     features: tuple[ImageFeatures, ...]
     training_features: tuple[ImageFeatures, ...]
     reference: Any | None
-    """Renders the images that FID and KID compare with; ``None`` outside the embedded world."""
+    """Renders what FID and KID compare with; None outside the embedded world, or where a folder is named."""
 
     @property
     def all_judges(self) -> tuple[Judge, ...]:
@@ -52,16 +51,6 @@ class Instruments:
     def network(self) -> str | None:
         """The feature network of distances and diversity: the first that sees only; CLIP looks for words."""
         return next((network.name for network in self.features if network.tokenizer is None), None)
-
-    def hashes(self) -> dict[str, Any]:
-        """Sha256 of every network, by its duty and name."""
-        return {
-            "model": {self.model.name: _model_hash(self.model)} if self.model else {},
-            "judges": {judge.name: judge.sha256 for judge in self.judges},
-            "training_judge": {judge.name: judge.sha256 for judge in (self.training_judge,) if judge},
-            "features": {network.name: network.sha256 for network in self.features},
-            "training_features": {network.name: network.sha256 for network in self.training_features},
-        }
 
 
 def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
@@ -75,7 +64,7 @@ def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
     """
     config = plan.config
     given, model = model is not None, model or load_model(config.model, **config.model_options)
-    named = _named(config, plan.trains)
+    named = named_networks(config, plan.trains)
     device = str(getattr(model, "device", None) or best_device())
     if plan.trains and not hasattr(model, "pipeline"):
         raise UserError(
@@ -89,6 +78,7 @@ def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
     if training_judge:
         check_covers(training_judge, plan.space)
         refuse_training_judge(judges, training_judge)
+        refuse_twins([judge.name for judge in (*judges, training_judge)])
     names = named["training_features"] if plan.trains else ()
     training_features = tuple(load_features(name).to(device) for name in names)
     refuse_training_features(features, {network.sha256 for network in training_features})
@@ -107,7 +97,7 @@ def load_observers(
     config: RunConfig, space: AttributeSpace, suite: PromptSuite | None, prompts: Sequence[Prompt]
 ) -> Instruments:
     """Load what looks at images that are there already; raise ``UserError`` as `load_instruments` does."""
-    named = _named(config, trains=False)
+    named = named_networks(config, trains=False)
     judges, features = _observers(named, space, best_device())
     return Instruments(None, judges, None, features, (), _reference(config, suite, prompts))
 
@@ -138,7 +128,7 @@ def _observers(
         check_covers(judge, space)
     features = tuple(load_features(name).to(device) for name in named["features"])
     for networks in (judges, features):
-        _refuse_twins([network.name for network in networks])
+        refuse_twins([network.name for network in networks])
     return judges, features
 
 
@@ -153,8 +143,8 @@ def of_the_family(model: str) -> bool:
         raise UserError(f"{note} is damaged: build or copy the model again") from None
 
 
-def _named(config: RunConfig, trains: bool) -> dict[str, Any]:
-    """Return what the settings name, and the family's own for what they leave open."""
+def named_networks(config: RunConfig, trains: bool) -> dict[str, Any]:
+    """Return the networks that the settings name, and the family's own for what they leave open."""
     given = {key: getattr(config, key) for key in DEFAULTS}
     if of_the_family(config.model):
         return {key: given[key] or default for key, default in DEFAULTS.items()}
@@ -188,14 +178,18 @@ def _check_method(plan: Plan, model: Any) -> None:
         raise Unsupported(str(error)) from error
 
 
-def _refuse_twins(names: Sequence[str]) -> None:
+def refuse_twins(names: Sequence[str]) -> None:
+    """Raise a ``UserError`` where one name, by which records tell networks apart, stands for two of them."""
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
-        raise UserError(f"two evaluation networks are called {', '.join(twins)}: name each one once")
+        raise UserError(f"two networks are called {', '.join(twins)}: rename one, or name each one once")
 
 
 def _check_prompts(plan: Plan, model: Any, features: Sequence[ImageFeatures]) -> None:
-    """Try every prompt, and the number of steps, before anything is written."""
+    """Try every prompt, and the number of steps, before anything is written.
+
+    A plugin may have a ``check(prompts)``, which raises a ``UserError``; any other generates one image.
+    """
     import torch
 
     test = [prompt.text for prompt in plan.test]
@@ -203,8 +197,10 @@ def _check_prompts(plan: Plan, model: Any, features: Sequence[ImageFeatures]) ->
         if hasattr(model, "pipeline"):
             for prompt in (*plan.test, *plan.training):
                 model.encode([prompt.text])
+        elif hasattr(model, "check"):
+            model.check(test)
         elif model is not None:
-            model.generate(test, [0] * len(test))
+            model.generate(test[:1], [0])
         for network in features:
             if network.tokenizer is not None:
                 network.text(test)
@@ -217,26 +213,13 @@ def _check_prompts(plan: Plan, model: Any, features: Sequence[ImageFeatures]) ->
 
 def _reference(config: RunConfig, suite: PromptSuite | None, prompts: Sequence[Prompt]) -> Any | None:
     """Return the renderer where it can draw every prompt of a model of its family; it heeds no attribute."""
-    if suite is None or suite.measures != "bias" or not of_the_family(config.model):
+    if config.reference or suite is None or suite.measures != "bias" or not of_the_family(config.model):
         return None
     renderer = load_model(REFERENCE)
     try:
-        renderer.generate([prompt.text for prompt in prompts], [0] * len(prompts))
+        renderer.check([prompt.text for prompt in prompts])
     except (
         UserError
     ):  # a suite with words that the embedded world has no role for: no FID, and all else as usual
         return None
     return renderer
-
-
-def _model_hash(model: Any) -> str | None:
-    """Return the sha256 over all files of the directory that a pipeline came from."""
-    if not hasattr(model, "pipeline"):
-        return None
-    directory = Path(model.pipeline.config._name_or_path)
-    parts = [
-        f"{path.relative_to(directory).as_posix()} {sha256_of(path)}"
-        for path in sorted(directory.rglob("*"))
-        if path.suffix in (".json", ".safetensors", ".txt") and path.is_file()
-    ]
-    return sha256_of("\n".join(parts).encode())

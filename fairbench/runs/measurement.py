@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from fairbench.runs.plan import Plan
 
 MEASUREMENT = "measurement.json"
-SCHEMA_VERSION = 2
-"""Of everything that a run writes; 1 was without ``measurement.json``."""
+SCHEMA_VERSION = 3
+"""Of everything that a run writes; 1 had no ``measurement.json``, 2 no interval of the gaming gap."""
 
 
 class JudgeUsed(BaseModel):
@@ -27,11 +27,17 @@ class JudgeUsed(BaseModel):
 
     name: str
     sha256: str = ""
+    weights: tuple[str, ...] = ()
+    """Sha256 of each file of weights, by which a renamed copy is known; none in older runs."""
     trained: bool = False
     """Whether the method learnt from it; then it is shown beside the others and never one of them."""
     attributes: dict[str, tuple[str, ...]]
     confusion: dict[str, tuple[tuple[int, ...], ...]] = {}
     """Attribute -> K x K counts on labelled images, row = truth; only what was measured."""
+
+    def is_a_copy_of(self, other: "JudgeUsed") -> bool:
+        """Tell whether it is the same network, under whatever name and with whatever else written down."""
+        return self.sha256 == other.sha256 or not {*self.weights}.isdisjoint(other.weights)
 
 
 class Measurement(BaseModel):
@@ -39,7 +45,7 @@ class Measurement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[2, 3] = 3
     method: str
     draw_class: str
     model: str
@@ -99,6 +105,7 @@ def used(instruments: "Instruments") -> tuple[JudgeUsed, ...]:
         JudgeUsed(
             name=judge.name,
             sha256=judge.sha256,
+            weights=tuple(sorted(judge.weights)),
             trained=judge is instruments.training_judge,
             attributes={name: labels for name, labels in judge.attributes.items() if name != "concept"},
             confusion=judge.confusion,

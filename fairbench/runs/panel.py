@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fairbench.metrics.agreement import Estimate, agreement, gaming_gap
-from fairbench.metrics.counts import PRODUCT, count_table, mean_known, prompt_biases
+from fairbench.metrics.counts import PRODUCT, count_table, mean_known, prompt_biases, reads
 from fairbench.runs.entrants import Entrant
 from fairbench.runs.setting import Setting, target_of
 
@@ -15,10 +15,9 @@ def gaming(setting: Setting, entrant: Entrant, attribute: str) -> Estimate | Non
     """Return the gaming gap of one entrant; None without a training judge that reads the attribute."""
     names = [*entrant.trained_by]
     judges = list(setting.panel or entrant.judges)
-    columns = [f"{names[0]}/{part}/" for part in attribute.split(PRODUCT)] if names else []
-    read = all(any(str(column).startswith(prefix) for column in entrant.rows) for prefix in columns)
-    target = target_of(setting.targets, attribute)
-    return gaming_gap(entrant.rows, names[0], judges, attribute, target) if names and read else None
+    if not names or not all(reads(entrant.rows, names[0], part) for part in attribute.split(PRODUCT)):
+        return None
+    return gaming_gap(entrant.rows, names[0], judges, attribute, target_of(setting.targets, attribute))
 
 
 def judge_panel(setting: Setting, attributes: Sequence[str]) -> dict[str, Any]:

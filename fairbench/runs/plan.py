@@ -23,6 +23,7 @@ class Plan:
     """An instance of the method's class."""
     suite: PromptSuite
     test: tuple[Prompt, ...]
+    """What is measured, of whichever split."""
     training: tuple[Prompt, ...]
     space: AttributeSpace
     target: TargetDistribution
@@ -40,8 +41,8 @@ def make_plan(config: RunConfig) -> Plan:
     Raises
     ------
     UserError
-        A method, option, suite, attribute or monitor is unknown, the target does not fit, or there are fewer
-        test prompts than asked for.
+        A method, option, suite, split, attribute or monitor is unknown, the target does not fit, or there are
+        fewer test prompts than asked for.
     """
     for name in config.stop_on:
         if name not in MONITORS:
@@ -66,7 +67,7 @@ def make_plan(config: RunConfig) -> Plan:
         config=config,
         method=method(settings),
         suite=suite,
-        test=_first(suite.prompts("test"), config.test_prompts),
+        test=_first(suite.prompts(config.split), config.test_prompts),
         training=tuple(suite.prompts("train"))
         if config.method != ORIGINAL and "train" in suite.splits
         else (),
@@ -89,5 +90,5 @@ def _check_supported(method: Any, space: AttributeSpace) -> None:
 def _first(prompts: Iterable[Prompt], count: int | None) -> tuple[Prompt, ...]:
     prompts = tuple(prompts)
     if count is not None and count > len(prompts):
-        raise UserError(f"--test-prompts {count}: the suite has {len(prompts)} test prompts")
+        raise UserError(f"--test-prompts {count}: the suite has {len(prompts)} {prompts[0].split} prompts")
     return prompts[:count]

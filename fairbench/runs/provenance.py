@@ -5,11 +5,13 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from fairbench.runs.registry import ORIGINAL
 
 PACKAGES = (
     "fairbench-t2i", "torch", "diffusers", "transformers", "peft", "timm", "open_clip_torch", "torchmetrics",
@@ -35,6 +37,20 @@ def peak_memory() -> int:
     """Return the most memory in bytes that this process has held at once."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def cost(provenance: Mapping[str, Any], variant: str) -> dict[str, Any]:
+    """Return what a variant took: ``unet_rows_per_image``, ``training_unet_rows``, ``training_seconds``.
+
+    None where nobody counted: for images that another run made, and in runs of an earlier version.
+    """
+    rows, seconds = provenance.get("unet_rows", {}), provenance.get("seconds", {})
+    trained = variant != ORIGINAL
+    return {
+        "unet_rows_per_image": rows.get("per_image", {}).get(variant),
+        "training_unet_rows": rows.get("training") if trained else None,
+        "training_seconds": seconds.get("finetuning") if trained else None,
+    }
 
 
 class Stopwatch:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairbench.features import cosine
-from fairbench.runs.reading import batches
+from fairbench.runs.images import read_back
 from fairbench.runs.registry import ORIGINAL
 from fairbench.seeding import image_seed
 from fairbench.suites import Prompt, PromptSuite
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from fairbench.judges import Judge, Judgement
     from fairbench.runs.instruments import Instruments
     from fairbench.runs.session import Progress
-
-REFERENCE = "reference"
-REFERENCES_AT_ONCE = 256
 
 
 def planned(
@@ -82,7 +79,7 @@ def record(
 
     def told(rows: "pd.DataFrame") -> "Iterator[tuple[pd.DataFrame, Tensor]]":
         nonlocal done
-        for batch, images in batches(rows, directory):
+        for batch, images in read_back(rows, directory):
             yield batch, images
             done += len(batch)
             progress("judging", done, total)
@@ -138,34 +135,6 @@ def _recognised(rows: "pd.DataFrame", probabilities: "np.ndarray", words: Sequen
 
     best = pd.Series([words[k] for k in probabilities.argmax(axis=1)], index=rows.index)
     return (best == rows["concept"]).astype("boolean").mask(~rows["concept"].isin(words))
-
-
-def record_reference(
-    suite: PromptSuite, prompts: Sequence[Prompt], count: int, seed: int, instruments: "Instruments"
-) -> "tuple[pd.DataFrame, dict[str, Tensor]] | None":
-    """Look at ``count`` reference images per prompt, from noise that no variant has seen.
-
-    Returns
-    -------
-    Their rows with the view of the primary judge, and ``{network}/reference`` -> N x D; None where there is
-    nothing to refer to, or no network to see it with.
-    """
-    import pandas as pd
-
-    network = next((n for n in instruments.features if n.name == instruments.network), None)
-    renderer = instruments.reference
-    if network is None or renderer is None:
-        return None
-    apart = suite.model_copy(update={"name": f"{suite.name}/{REFERENCE}"})
-    rows = planned(REFERENCE, REFERENCE, apart, prompts, count, seed).drop(columns="image")
-
-    def drawn() -> "Iterator[tuple[pd.DataFrame, Tensor]]":
-        for start in range(0, len(rows), REFERENCES_AT_ONCE):
-            batch = rows.iloc[start : start + REFERENCES_AT_ONCE]
-            yield batch, renderer.generate(list(batch["prompt"]), list(batch["seed"]))
-
-    columns, features = look(drawn(), instruments.judges[:1], [network])
-    return pd.concat([rows, columns], axis=1), {f"{network.name}/{REFERENCE}": features[network.name]}
 
 
 def similarities(

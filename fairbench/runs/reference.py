@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, mod
 
 from fairbench.attributes import ATTRIBUTES
 from fairbench.errors import UserError, invalid
-from fairbench.metrics.counts import PRODUCT, count_table
+from fairbench.metrics.counts import PRODUCT, count_table, reads
 from fairbench.runs.entrants import Entrant
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun
@@ -140,11 +140,7 @@ def save_reference(path: Path, reference: Reference) -> None:
 
 def _judged(entrant: Entrant, judge: str) -> list[str]:
     """Return every attribute that the judge reads, and the intersection that the run set out to balance."""
-    read = [
-        name
-        for name in ATTRIBUTES
-        if any(str(column).startswith(f"{judge}/{name}/") for column in entrant.rows)
-    ]
+    read = [name for name in ATTRIBUTES if reads(entrant.rows, judge, name)]
     asked = [name for name in entrant.run.metrics["attributes"] if name in read]
     return [*read, *([PRODUCT.join(asked)] if len(asked) > 1 else [])]
 

@@ -4,25 +4,32 @@ original images -> finetuning -> debiased images of the same noise -> records ->
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fairbench import draws
 from fairbench.config import RunConfig
 from fairbench.errors import UserError
-from fairbench.intervention import FitContext, Intervention
+from fairbench.finetuning.processes import Processes
+from fairbench.intervention import Intervention
 from fairbench.runs.adaptive import Adaptive
+from fairbench.runs.contents import contents
 from fairbench.runs.directory import RunDirectory, default_directory
+from fairbench.runs.fitting import fit_context, help_to_fit
+from fairbench.runs.given import Given
 from fairbench.runs.images import adopt, generate_missing, generator
 from fairbench.runs.instruments import Instruments, load_instruments
 from fairbench.runs.measurement import describe
 from fairbench.runs.plan import Plan, make_plan
-from fairbench.runs.records import planned, record_reference
+from fairbench.runs.records import planned
+from fairbench.runs.reference_images import find_reference, record_reference
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.session import Draw, Progress, Session
 from fairbench.runs.stored import load_run
-from fairbench.runs.training_faces import training_faces
 from fairbench.runs.training_log import TrainingLog
 from fairbench.runs.watch import Watch
 from fairbench.storage import atomic_write_table, lock
@@ -30,8 +37,6 @@ from fairbench.storage import atomic_write_table, lock
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
-
-    from fairbench.judges import Judge
 
 
 def run(
@@ -48,7 +53,8 @@ def run(
     """Debias a model and measure it before and after; return the metrics.
 
     Everything is checked before anything is written. The same call again goes on where an interrupted one
-    stopped, and returns at once when the run is done.
+    stopped, and returns at once when the run is done. Of several processes (``accelerate launch``) the first
+    does all this, and the others take part in the finetuning.
 
     Parameters
     ----------
@@ -77,21 +83,32 @@ def run(
     if config.images:
         raise UserError(f"{config.images} holds the images already: use fairbench evaluate --images")
     plan = make_plan(config)
-    given = _given_adapter(plan)
     place = RunDirectory(out or default_directory(config))
+    processes = Processes()
+    if not processes.first:
+        help_to_fit(plan, load_instruments(plan, model), place.training, processes)
+        return load_run(place.path).metrics
+    given = _given_adapter(plan)
     place.check(config, fresh=fresh)
+    made_of = cache(lambda: contents(config, trains=plan.trains, model=model) | {"suite": plan.suite.sha256})
+    if not fresh:
+        place.check_contents(made_of)
     if place.finished and not fresh:
+        processes.call(False)
         return load_run(place.path).metrics
     instruments = load_instruments(plan, model)
+    _check(plan, given, instruments, place)
+    referred = find_reference(config, plan.suite, instruments)
     with lock(place.path):
         if fresh:
             place.clear()
+        session = _Run(plan, place, instruments, made_of(), referred, progress, warn)
         if given and not place.adapter.is_dir():
-            given.save(place.path / "training" / "adapter")
-            (place.path / "training" / "adapter").rename(place.adapter)
-        session = _Run(plan, place, instruments, progress, warn)
-        adopt(session.rows(ORIGINAL, "original"), place.path, originals)
-        return session.to_the_end(draw)
+            session.keep(given)
+        adopt(session.rows(ORIGINAL, "original"), place.path, [*filter(place.same_original, originals)])
+        metrics = session.to_the_end(draw)
+    processes.call(False)
+    return metrics
 
 
 def _given_adapter(plan: Plan) -> Intervention | None:
@@ -101,7 +118,22 @@ def _given_adapter(plan: Plan) -> Intervention | None:
     given = Intervention.load(plan.config.adapter)
     if given.method != plan.config.method:
         raise UserError(f"{plan.config.adapter} is of {given.method}, not of {plan.config.method}")
+    balanced = tuple(given.settings.get("attributes", plan.space.names))
+    if given.draw_class != "emergent" and balanced != plan.space.names:  # its classes are drawn by number
+        raise UserError(
+            f"{plan.config.adapter} balances {', '.join(balanced)}: "
+            f"give --attributes {','.join(balanced)}, or leave it out"
+        )
     return given
+
+
+def _check(plan: Plan, given: Intervention | None, instruments: Instruments, place: RunDirectory) -> None:
+    """Raise a ``UserError`` where the method cannot be fitted here, or ``given`` not be applied."""
+    if given:
+        with plan.method.apply(given, instruments.model, draws.Draw.make(plan.space, plan.target)):
+            pass
+    elif hasattr(plan.method, "check_fit"):
+        plan.method.check_fit(fit_context(plan, instruments, place.training, lambda row: None))
 
 
 class _Run(Session):
@@ -112,11 +144,14 @@ class _Run(Session):
         plan: Plan,
         place: RunDirectory,
         instruments: Instruments,
+        hashes: dict[str, Any],
+        referred: Given | None,
         progress: Progress,
         warn: Callable[[str], None],
     ) -> None:
-        super().__init__(place, plan.config, instruments, {"suite": plan.suite.sha256}, progress)
-        self.plan, self.warn = plan, warn
+        super().__init__(place, plan.config, instruments, hashes, progress)
+        self.plan, self.referred, self.warn = plan, referred, warn
+        self.unet_rows: dict[str, Any] = self.provenance["unet_rows"]
         self.sequential: dict[str, Any] | None = None
 
     def to_the_end(self, draw: Draw | None) -> dict[str, Any]:
@@ -150,7 +185,7 @@ class _Run(Session):
         """Fit the method, or load what it produced before; the adapter is there only when complete."""
         if self.place.adapter.is_dir():
             return Intervention.load(self.place.adapter)
-        plan, instruments = self.plan, self.instruments
+        plan = self.plan
         log = TrainingLog(self.place.training / "log.jsonl")
         watch = Watch(log, plan.config.stop_on, self.warn)
 
@@ -158,28 +193,22 @@ class _Run(Session):
             self.progress("finetuning", int(row["update"]), plan.updates)
             return watch(row)
 
-        context = FitContext(
-            model=instruments.model,
-            prompts=list(plan.training),
-            space=plan.space,
-            target=plan.target,
-            judge=cast("Judge", instruments.training_judge),
-            features=list(instruments.training_features),
-            updates=plan.updates,
-            seed=plan.config.seed,
-            directory=self.place.training,
-            suite=plan.suite.name,
-            suite_version=plan.suite.version,
-            log=tell,
-            faces=training_faces(plan.config.model, instruments.training_features, plan.training),
-        )
+        context = fit_context(plan, self.instruments, self.place.training, tell)
+        if getattr(plan.method, "several_processes", False):
+            Processes().call(True)
         with self._stage("finetuning"):
             self.progress("finetuning", 0, plan.updates)
-            intervention = plan.method.fit(context)
+            with self._training_rows():
+                learnt = plan.method.fit(context)
+            intervention = replace(learnt, settings=context.description() | learnt.settings)
             atomic_write_table(self.place / "training.parquet", log.table())
-            intervention.save(self.place.training / "adapter")
-            (self.place.training / "adapter").rename(self.place.adapter)
+            self.keep(intervention)
         return intervention
+
+    def keep(self, intervention: Intervention) -> None:
+        """Put what is to be applied in its place, whole or not at all."""
+        intervention.save(self.place.training / "adapter")
+        (self.place.training / "adapter").rename(self.place.adapter)
 
     def debiased_images(self, intervention: Intervention) -> "pd.DataFrame":
         """Generate the same test images, from the same noise, with the method applied; return their rows."""
@@ -192,11 +221,9 @@ class _Run(Session):
             return self._images(rows, "debiased images", hooks)
 
     def reference(self) -> "tuple[pd.DataFrame, dict[str, Tensor]] | None":
-        """Look at as many reference images of each prompt."""
-        plan, config = self.plan, self.plan.config
-        return record_reference(
-            plan.suite, plan.test, config.images_per_prompt, config.seed, self.instruments
-        )
+        """Look at the reference images: those that are named, or as many of each prompt."""
+        plan, count, seed = self.plan, self.plan.config.images_per_prompt, self.plan.config.seed
+        return record_reference(self.referred, plan.suite, plan.test, count, seed, self.instruments)
 
     def rows(self, variant: str, folder: str) -> "pd.DataFrame":
         """List the images of one variant."""
@@ -215,4 +242,22 @@ class _Run(Session):
     ) -> None:
         config, model = self.plan.config, self.instruments.model
         generate = generator(model, steps=config.steps, guidance=config.guidance, hooks=hooks)
-        generate_missing(generate, rows, self.place.path, tell)
+        before = _unet_rows(model)
+        made = generate_missing(generate, rows, self.place.path, tell)
+        if made and (spent := _unet_rows(model) - before):
+            self.unet_rows.setdefault("per_image", {})[str(rows["variant"].iloc[0])] = spent / made
+
+    @contextmanager
+    def _training_rows(self) -> Iterator[None]:
+        """Count the U-Net's rows also of a training that is interrupted."""
+        before = _unet_rows(self.instruments.model)
+        try:
+            yield
+        finally:
+            spent = _unet_rows(self.instruments.model) - before
+            self.unet_rows["training"] = self.unet_rows.get("training", 0) + spent
+
+
+def _unet_rows(model: Any) -> int:
+    """Return the count of a pipeline; 0 for anything else that generates."""
+    return getattr(model, "unet_rows", 0)

@@ -101,8 +101,9 @@ class Session:
         provenance = {
             "schema_version": SCHEMA_VERSION,
             **describe_machine(device),
-            "sha256": {**hashes, **self.instruments.hashes()},
+            "sha256": hashes,
             "seconds": earlier.get("seconds", {}),
+            "unet_rows": earlier.get("unet_rows", {}),
             "peak_memory_bytes": earlier.get("peak_memory_bytes", 0),
         }
         atomic_write_json(path, provenance)

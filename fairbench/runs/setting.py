@@ -122,6 +122,8 @@ def uneven(targets: Mapping[str, Any]) -> dict[str, Any]:
 def shared_judges(entrants: Sequence[Entrant]) -> list[str]:
     """Return the judges that have judged all entrants, the same by sha256, and that none has learnt from.
 
+    A judge that one has learnt from is known by its weights, under any name.
+
     Raises
     ------
     UserError
@@ -129,12 +131,15 @@ def shared_judges(entrants: Sequence[Entrant]) -> list[str]:
     """
     first = entrants[0].judges.items()
     common = [(name, sha) for name, sha in first if all(each.judges.get(name) == sha for each in entrants)]
-    learnt = {(name, sha): each for each in entrants for name, sha in each.trained_by.items()}
-    hashes = {sha: each for (_, sha), each in learnt.items() if sha}
-    fair = [name for name, sha in common if (name, sha) not in learnt and sha not in hashes]
+    pupils = {known: each for each in entrants for name in each.trained_by for known in each.known_by(name)}
+    taught = {
+        name: pupils.keys() & frozenset().union(*(each.known_by(name) for each in entrants))
+        for name, _ in common
+    }
+    fair = [name for name, known in taught.items() if not known]
     if common and not fair:
-        name, sha = common[0]
-        pupil = hashes.get(sha) or learnt[name, sha]
+        name, known = next(iter(taught.items()))
+        pupil = pupils[min(known)]
         raise UserError(f"{pupil.name} ({pupil.label}) was trained by {name}, which may not judge it here")
     return fair
 
@@ -146,8 +151,8 @@ def differences(entrants: Sequence[Entrant], judges: Sequence[str]) -> list[str]
             [each.draw_class for each in entrants],
             "only an emergent method leaves the choice to the model; the others' bias says how well it obeys",
         ),
-        "models": ([str(each.run.metrics["model"]) for each in entrants], "not the method alone differs"),
-        "suites": ([each.suite[0] for each in entrants], "other prompts, another bias"),
+        "models": (_told_apart([each.model for each in entrants]), "not the method alone differs"),
+        "suites": (_told_apart([each.suite for each in entrants]), "other prompts, another bias"),
         "judges": ([*judges], "what differs may be the judges"),
         "seeds": (_configured(entrants, "seed"), "the noise differs: paired by prompt only"),
         "images per prompt": (
@@ -158,7 +163,7 @@ def differences(entrants: Sequence[Entrant], judges: Sequence[str]) -> list[str]
         "sampler steps": (_configured(entrants, "steps"), "not the method alone differs"),
         "guidance": (_configured(entrants, "guidance"), "not the method alone differs"),
         "draws": (
-            [None if each.draw_class == "emergent" else each.draw for each in entrants],
+            [each.draw if each.draw_class in ("drawn", "coupled") else None for each in entrants],
             "shares that are drawn as a quota vary less than independent ones",
         ),
     }
@@ -167,6 +172,12 @@ def differences(entrants: Sequence[Entrant], judges: Sequence[str]) -> list[str]
         for what, (values, meaning) in facts.items()
         if len({*values} - {None}) > 1
     ]
+
+
+def _told_apart(things: Sequence[tuple[str, str]]) -> list[str | None]:
+    """Return the names, with the beginning of the sha256 where one name stands for several contents."""
+    contents = {name: {sha for other, sha in things if other == name and sha} for name, _ in things}
+    return [f"{name} {sha[:8]}".rstrip() if len(contents[name]) > 1 else name for name, sha in things]
 
 
 def _configured(entrants: Sequence[Entrant], key: str) -> list[str | None]:

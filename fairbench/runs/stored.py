@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
+from fairbench.metrics.counts import PRODUCT
 from fairbench.runs.directory import RunDirectory
 from fairbench.runs.measurement import (
     MEASUREMENT,
@@ -129,14 +130,18 @@ def _attributes(records: "pd.DataFrame", judge: str) -> dict[str, tuple[str, ...
 
 
 def _newest(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Bring ``metrics.json`` of schema 1 to schema 2: what is new is there, and empty where it is unknown."""
-    if metrics.get("schema_version") == SCHEMA_VERSION:
-        return metrics
-    asked = set(metrics["attributes"])
-    spilt = {name: test for name, test in metrics["paired"].items() if not set(name.split(" x ")) & asked}
-    new = {"measures": "bias", "spill_over": spilt, "side_effects": {}, "sequential": None}
-    variants = {name: {"groups": {}} | entry for name, entry in metrics["variants"].items()}
-    return metrics | new | {"variants": variants, "schema_version": SCHEMA_VERSION}
+    """Bring ``metrics.json`` to the newest schema: what is new is there, and empty where it is unknown."""
+    version = metrics.get("schema_version", 0)
+    if version < 2:
+        asked = set(metrics["attributes"])
+        paired = metrics["paired"].items()
+        spilt = {name: test for name, test in paired if not set(name.split(PRODUCT)) & asked}
+        metrics |= {"measures": "bias", "spill_over": spilt, "side_effects": {}, "sequential": None}
+        metrics["variants"] = {name: {"groups": {}} | entry for name, entry in metrics["variants"].items()}
+    if version < 3:
+        gaps = metrics["gaming_gap"].items()
+        metrics["gaming_gap"] = {name: {"value": value, "interval": None} for name, value in gaps}
+    return metrics | {"schema_version": SCHEMA_VERSION}
 
 
 def _json(path: Path) -> dict[str, Any]:

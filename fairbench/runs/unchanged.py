@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fairbench.metrics.counts import shows_face
 from fairbench.metrics.significance import LEVEL, equivalence_test, holm
-from fairbench.metrics.summary import FACE_THRESHOLD
 from fairbench.runs.setting import Setting
 
 if TYPE_CHECKING:
@@ -47,8 +47,10 @@ def _by_prompt(setting: Setting, number: int, measure: str, judge: str) -> "pd.S
 
 def measured(rows: "pd.DataFrame", measure: str, judge: str) -> "pd.Series | None":
     """Return one value per prompt: the mean over its images; None where nothing was measured."""
+    import pandas as pd
+
     if measure == "face_rate":
-        values = (rows[f"{judge}/face"] >= FACE_THRESHOLD).astype(float)
+        values = pd.Series(shows_face(rows, judge).astype(float), index=rows.index)
     else:
         name = measure if measure in rows else f"{judge}/{measure}"
         if name not in rows or rows[name].isna().all():

@@ -106,6 +106,18 @@ def test_an_interrupted_fit_counts_only_what_it_had_not(task, monkeypatch):
     assert all(torch.equal(whole.tensors[name], resumed.tensors[name]) for name in whole.tensors)
 
 
+def test_a_log_that_ends_the_fit_is_obeyed_also_after_an_interruption(task, monkeypatch):
+    turns = [[[1.0, 0.0], [0.3, 0.7]], [[0.8, 0.2], [0.4, 0.6]], [[0.7, 0.3], [0.4, 0.6]]]
+    method = UCE(UCE.Config(**QUICK))
+    asked = scripted(monkeypatch, *turns)
+    context = task(updates=3, log=lambda row: row["update"] == 2)
+    for directory in (context.directory, context.directory):  # the second as after a kill
+        stopped = method.fit(task(directory, updates=3, log=context.log))
+        assert asked == [0, 4] and stopped.settings["turns"] == 2
+    once = method.fit(task(updates=1))
+    assert all(torch.equal(once.tensors[name], stopped.tensors[name]) for name in once.tensors)
+
+
 def test_subject_rows_begin_at_the_last_token_of_the_concept_and_of_the_class(model, task):
     context = task(attributes="race")
     prompts = [replace(context.prompts[0], text="face of a cook, a person", concept="cook")]

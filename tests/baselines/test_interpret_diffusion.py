@@ -102,6 +102,15 @@ def test_an_interrupted_training_ends_bit_identical(tmp_path, monkeypatch):
     assert torch.equal(parts.tensors["gender"], whole.tensors["gender"])
 
 
+def test_a_training_that_was_stopped_says_how_far_it_came(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        interpret_diffusion, "class_latents", lambda context, space, k, count: torch.ones(count, 4, 8, 8)
+    )
+    method = InterpretDiffusion(InterpretDiffusion.Config(images_per_class=2, batch_size=2))
+    context = make_context(tmp_path, updates=4, log=lambda row: row["update"] == 3)
+    assert method.fit(context).settings["updates"] == 3
+
+
 @pytest.mark.parametrize("setting", [{"updates": 0}, {"learning_rate": 0}, {"strength": float("nan")}])
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(ValidationError):

@@ -101,6 +101,16 @@ def test_training_turns_the_words_to_the_direction_of_the_pictures(pair, tmp_pat
     assert len(model.pipeline.tokenizer) == len(tiny_tokenizer())
 
 
+def test_a_training_that_was_stopped_says_how_far_it_came(pair, tmp_path, monkeypatch):
+    from fairbench.baselines import iti_gen
+
+    model, clip = pair
+    monkeypatch.setattr(iti_gen, "_class_features", lambda *_: torch.eye(24)[:2])
+    context = make_context(tmp_path, model, features=[clip], updates=4, log=lambda row: row["update"] == 3)
+    learnt = ItiGen(ItiGen.Config(vectors=1, prompts_per_update=2)).fit(context)
+    assert learnt.settings["updates"] == 3
+
+
 def test_the_drawn_word_is_appended(pair):
     model, _ = pair
     words = {f"<inclusive-{k}>": torch.randn(2, 16) for k in range(2)}

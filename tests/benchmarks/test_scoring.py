@@ -11,9 +11,8 @@ from fairbench.attributes import ATTRIBUTES
 from fairbench.judges import load_judge
 from fairbench.portraits.renderer import PortraitsRenderer
 from fairbench.runs.evaluation import measure
-from fairbench.runs.images import save_image
+from fairbench.runs.images import read_back, save_image
 from fairbench.runs.measurement import JudgeUsed, Measurement
-from fairbench.runs.reading import batches
 from fairbench.runs.records import look
 
 JUDGES = ("a", "b", "train")
@@ -70,7 +69,7 @@ def test_judging(benchmark: Any, tmp_path: Path) -> None:
         save_image(tmp_path / name, picture)
     judge = load_judge("portraits-eval-a")
     columns, _ = benchmark.pedantic(
-        lambda: look(batches(rows, tmp_path), [judge], []), rounds=1, warmup_rounds=1
+        lambda: look(read_back(rows, tmp_path), [judge], []), rounds=1, warmup_rounds=1
     )
     assert len(columns) == count
     assert list(columns.index) == list(range(count))

@@ -4,35 +4,13 @@ import errno
 import json
 import os
 import shutil
+from importlib.util import find_spec
 
 import pytest
+import torch
 import yaml
 
-from fairbench.cli.main import main
 from tests.runs.small import SUITE
-
-
-@pytest.fixture
-def fairbench(capsys, monkeypatch, tmp_path_factory):
-    """Run a command line in an empty directory; returns its exit code, output and errors."""
-    here = tmp_path_factory.mktemp("here")
-    monkeypatch.chdir(here)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
-
-    def refused(*arguments):
-        code, out, err = call(*arguments)
-        assert (code, out) == (2, ""), err
-        assert err.startswith("fairbench: ") and err.count("\n") == 1, err
-        assert not list(here.iterdir())
-        return err
-
-    call.refused = refused
-    return call
 
 
 @pytest.fixture
@@ -211,3 +189,32 @@ def test_ctrl_c_leaves_with_130_and_the_same_command_goes_on(fairbench, small_ru
 def test_more_timesteps_per_update_than_there_are_steps(fairbench, small_run):
     settings = small_run(method="biased_dft", method_options={"timesteps_per_update": 500})
     assert "timesteps_per_update is 500" in fairbench.refused(*settings)
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="it is there")
+def test_a_training_that_needs_what_is_not_there(fairbench, small_run):
+    for options, message in (
+        ({"face_weight": 1}, "brings none"),
+        ({"optimizer": "adamw8bit"}, "needs bitsandbytes"),
+        ({"change_factor": {"race": 0.5}}, "unknown attribute in change_factor 'race'"),
+    ):
+        settings = small_run(method="biased_dft", method_options=options | {"steps": 4})
+        assert message in fairbench.refused(*settings)
+
+
+def test_an_adapter_that_does_not_fit_the_model(fairbench, small_run, small, tmp_path):
+    """Found before the images of the original model are made."""
+    from fairbench.intervention import Intervention
+
+    for made in (
+        Intervention("biased_dft", "emergent", embeddings={"<five>": torch.zeros(5, 7)}),
+        Intervention(
+            "biased_dft",
+            "emergent",
+            tensors={f"unet.nowhere.lora_{side}.weight": torch.zeros(2, 2) for side in "AB"},
+        ),
+    ):
+        made.save(tmp_path / "adapter")
+        err = fairbench.refused(*small_run(method="biased_dft", adapter=str(tmp_path / "adapter")))
+        assert "fit" in err
+        shutil.rmtree(tmp_path / "adapter")

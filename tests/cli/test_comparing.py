@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fairbench.cli.main import main
+from tests.cli.command import call
 from tests.runs.stored_runs import TRAINING, men, store_run
 
 SKEWED = np.linspace(0.02, 0.98, 30)
@@ -20,13 +20,6 @@ def place(tmp_path, monkeypatch):
     store_run(tmp_path / "drawn", {"original": men(SKEWED), "prefix": men(0.6)}, draw_class="drawn", noise=1)
     store_run(tmp_path / "other", {"original": men(SKEWED), "fair": men(0.5)}, suite="hobbies", model="m")
     return tmp_path
-
-
-def call(capsys, *arguments):
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return left.value.code, captured.out, captured.err
 
 
 def test_compare_prints_the_table_and_saves_what_it_says(place, capsys):

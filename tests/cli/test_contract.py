@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from fairbench.cli.main import main
+from tests.cli.command import call
 
 METHOD = '''
 from contextlib import contextmanager
@@ -37,13 +37,6 @@ class Nothing:
     def apply(self, intervention, model, draw):
         yield Hooks()
 '''
-
-
-def call(capsys, *arguments):
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return left.value.code, captured.out, captured.err
 
 
 def test_a_file_is_tried_clause_by_clause(capsys, tmp_path):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairbench.cli.main import main
 from fairbench.runs.runner import run
 
 
@@ -15,29 +14,6 @@ def done(built, tmp_path_factory):
         patch.syspath_prepend(built.root / "plugin")
         run(built.config(), out)
     return out
-
-
-@pytest.fixture
-def fairbench(capsys, monkeypatch, tmp_path_factory):
-    """Run a command line in an empty directory; returns its exit code, output and errors."""
-    here = tmp_path_factory.mktemp("here")
-    monkeypatch.chdir(here)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
-
-    def refused(*arguments):
-        code, out, err = call(*arguments)
-        assert (code, out) == (2, ""), err
-        assert err.startswith("fairbench: ") and err.count("\n") == 1, err
-        assert not list(here.iterdir())
-        return err
-
-    call.refused = refused
-    return call
 
 
 def test_a_run_is_scored_again_and_judged_by_others(fairbench, small, done):
@@ -99,6 +75,9 @@ def test_stopping_by_itself_says_what_it_saved(fairbench, small, tmp_path):
         (("--images", "{images}", "--judge", "portraits-eval-c3"), "unknown judge"),
         (("--images", "{images}", "--suite", "occupations"), "unknown test prompt"),
         (("--model", "somebodys/model"), "needs a revision"),
+        (("--model", "portraits", "--draw-class", "drawn"), "a method says its own"),
+        (("--images", "{images}", "--draw-class", "mergent"), "draw_class: Input should be 'emergent'"),
+        (("--images", "{images}", "--judge", "portraits-eval-a", "--reference", "x"), "--features"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line(fairbench, small, tmp_path, arguments, message):
@@ -106,6 +85,23 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(fairbench, small, tmp_p
     Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "images" / "prompt_x" / "img_0.png")
     filled = [argument.replace("{images}", str(tmp_path / "images")) for argument in arguments]
     assert message in fairbench.refused("evaluate", *filled)
+
+
+def test_only_a_model_that_is_named_brings_judges_for_given_images(fairbench, tmp_path):
+    (tmp_path / "portraits").mkdir()
+    Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8)).save(tmp_path / "portraits" / "0.png")
+    assert "nothing judges" in fairbench.refused("evaluate", "--images", tmp_path / "portraits")
+    code, out, err = fairbench(
+        "evaluate", "--images", tmp_path / "portraits", "--model", "portraits", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["primary_judge"] == "portraits-eval-a"
+
+
+def test_an_evaluation_that_was_done_already_says_so(fairbench, small, done):
+    command = ("evaluate", done, "--judge", small.root / "judge-b")
+    said = [fairbench(*command)[1], fairbench(*command)[1], fairbench(*command, "--fresh")[1]]
+    assert ["this run was already done" in out for out in said] == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -124,3 +120,13 @@ def test_a_method_is_not_measured_until_a_width(fairbench, small, done):
 
 def test_scoring_needs_a_finished_run(fairbench, tmp_path):
     assert "not a finished run" in fairbench.refused("score", tmp_path)
+
+
+def test_a_run_is_shown_again_with_each_class_by_itself(fairbench, done):
+    code, out, err = fairbench("show", done)
+    assert code == 0, err
+    assert "gaming gap" in out and "rms, no noise" in out
+    assert [line.split()[:2] for line in out.splitlines() if line.startswith("female")] == [
+        ["female", "original"], ["female", "nudge"],
+    ]  # fmt: skip
+    assert json.loads(fairbench("show", done, "--json")[1]) == json.loads((done / "metrics.json").read_text())

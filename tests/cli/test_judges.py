@@ -1,26 +1,21 @@
 """``fairbench judges check``, and a judge file wherever a judge is named."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fairbench.attributes import SCALES
-from fairbench.cli.main import main
 from fairbench.judges import load_judge
 from fairbench.judges.skin_tone import MONK
+from tests.cli import command
 
 
 @pytest.fixture
 def call(capsys):
-    def call(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return left.value.code, out, err
-
-    return call
+    return partial(command.call, capsys)
 
 
 @pytest.fixture

@@ -6,17 +6,10 @@ import sys
 import pytest
 
 from fairbench.cli import main as main_module
-from fairbench.cli.main import main
 from fairbench.config import RunConfig
+from tests.cli.command import call
 
 HEAVY = ("torch", "diffusers", "transformers", "pandas", "matplotlib", "scipy", "timm", "peft")
-
-
-def call(capsys, *arguments):
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return left.value.code, captured.out, captured.err
 
 
 KINDS = ["methods", "models", "suites", "judges"]

@@ -1,23 +1,17 @@
 import json
+from functools import partial
 
 import pytest
 import yaml
 
-from fairbench.cli.main import main
 from fairbench.runs.registry import find_method
+from tests.cli.command import call
 
 
 @pytest.fixture
 def fairbench(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
-
-    return call
+    return partial(call, capsys)
 
 
 @pytest.fixture

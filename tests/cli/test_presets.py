@@ -5,16 +5,9 @@ import json
 import pytest
 import yaml
 
-from fairbench.cli.main import main
 from fairbench.config import make_config
 from fairbench.presets import list_presets, load_preset
-
-
-def call(capsys, *arguments):
-    with pytest.raises(SystemExit) as left:
-        main(list(arguments))
-    captured = capsys.readouterr()
-    return left.value.code, captured.out, captured.err
+from tests.cli.command import call
 
 
 def test_they_are_listed_and_shown_as_the_files_that_they_are(capsys):

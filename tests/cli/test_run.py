@@ -3,7 +3,7 @@ import json
 import pytest
 import yaml
 
-from fairbench.cli.main import main
+from tests.cli.command import call
 
 
 @pytest.fixture(scope="module")
@@ -12,13 +12,6 @@ def command(built, tmp_path_factory):
     place = tmp_path_factory.mktemp("cli")
     (place / "settings.yaml").write_text(yaml.safe_dump(built.settings(seed=3)))
     return ["run", "--config", str(place / "settings.yaml"), "--out", str(place / "run")]
-
-
-def call(capsys, *arguments):
-    with pytest.raises(SystemExit) as left:
-        main(list(arguments))
-    captured = capsys.readouterr()
-    return left.value.code, captured.out, captured.err
 
 
 def test_a_run_shows_its_table_and_draws_its_pictures_and_the_same_command_shows_it_again(

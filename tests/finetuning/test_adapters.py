@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fairbench.finetuning.adapters import RunningAverage, adapter
+from fairbench.finetuning.adapters import RunningAverage, adapter, shared_words
 from tests.finetuning.stand_ins import tiny_model
 
 TEXTS = ["face of a nurse"]
@@ -82,6 +82,20 @@ def test_every_part_begins_as_told_and_comes_out_again(tune):
         after = network.state_dict()
         assert after.keys() == state.keys() and all(torch.equal(after[name], state[name]) for name in state)
         assert set(vars(network)) == names
+
+
+def test_soft_tokens_begin_as_the_words_that_most_prompts_share():
+    model = tiny_model()
+    vocabulary = model.pipeline.tokenizer.get_vocab()
+    expected = [vocabulary[word] for word in ("face</w>", "of</w>", "a</w>", "face</w>", "of</w>")]
+    for prompts in (["face of a", "face of a"], ["the face of a x", "face of a y", "face of a of a z"]):
+        found = shared_words(model, prompts)
+        assert found[:3] == expected[:3]
+    assert shared_words(model, ["face of a"]) == expected  # three words, over and over
+    table = model.pipeline.text_encoder.get_input_embeddings().weight
+    with adapter(model, "prefix", None, seed=3, prompts=["face of a"]) as tuned:
+        (vectors,) = tuned.parameters.values()
+        assert torch.equal(vectors, table[expected])
 
 
 def test_soft_tokens_are_embeddings_put_in_front_of_the_prompt_but_not_of_the_empty_one():

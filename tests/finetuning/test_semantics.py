@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from fairbench.finetuning.semantics import OriginalPictures, factors, preservation_loss
-from tests.finetuning.stand_ins import Coarse, make_context
+from tests.finetuning.stand_ins import Coarse, ColourJudge, make_context
 
 PICTURES = [("nurse", 1), ("pilot", 1), ("nurse", 2)]
 
@@ -31,7 +33,7 @@ def test_every_picture_is_made_once(context):
     cpu = torch.device("cpu")
     first = originals.look_up(PICTURES, cpu)
     again = originals.look_up([*reversed(PICTURES), PICTURES[0], ("cook", 5)], cpu)
-    assert painter.asked == [*PICTURES, ("cook", 5)]
+    assert sorted(painter.asked) == sorted([*PICTURES, ("cook", 5)])
     for name, column in first.items():
         assert torch.equal(again[name][:3], column.flip(0)) and torch.equal(again[name][3], column[0])
 
@@ -51,15 +53,57 @@ def test_a_picture_without_a_face_has_no_class(context):
     assert (dark.look_up(PICTURES, torch.device("cpu"))["class/gender"] == -1).all()
 
 
-def test_the_table_on_disk_is_gone_on_with_if_the_settings_are_the_same(context):
-    originals = OriginalPictures(Painter(), context, {"steps": 5})
-    seen = originals.look_up(PICTURES, torch.device("cpu"))
-    originals.save()
-    for settings, made in (({"steps": 5}, []), ({"steps": 6}, PICTURES)):
-        painter = Painter()
-        again = OriginalPictures(painter, context, settings).look_up(PICTURES, torch.device("cpu"))
-        assert painter.asked == made
-        assert all(torch.equal(again[name], seen[name]) for name in seen)
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "originals"
+
+
+def asked(context, pictures=PICTURES, **made_with):
+    """Return what another run is told, and which pictures it had to make for that."""
+    painter = Painter()
+    found = OriginalPictures(painter, context, made_with).look_up(pictures, torch.device("cpu"))
+    return found, painter.asked
+
+
+def test_another_run_makes_no_picture_again_whatever_it_balances(context, cache, tmp_path):
+    seen, made = asked(context, steps=5)
+    assert sorted(made) == sorted(PICTURES) and len([*cache.iterdir()]) == 2  # one file per prompt
+    other = make_context(tmp_path / "other", model=object(), attributes="gender", seed=3)
+    for pictures in (PICTURES, PICTURES[::-1]):
+        again, made = asked(other, pictures, steps=5)
+        assert made == []
+        order = [PICTURES.index(picture) for picture in pictures]
+        assert all(torch.equal(again[name], seen[name][order]) for name in seen)
+
+
+def test_what_the_pictures_or_the_looks_depend_on_tells_them_apart(context, cache):
+    asked(context, steps=5)
+    keener = replace(context, judge=ColourJudge(41.0))
+    keener.judge.sha256 = "2" * 64
+    for changed, made_with in ((context, {"steps": 6}), (keener, {"steps": 5})):
+        assert len(asked(changed, **made_with)[1]) == 3
+        assert asked(changed, **made_with)[1] == []
+
+
+def test_a_judge_without_a_hash_shares_nothing(context, cache):
+    nameless = replace(context, judge=ColourJudge())
+    nameless.judge.sha256 = ""
+    for _ in range(2):
+        assert len(asked(nameless)[1]) == 3
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
+def test_what_is_damaged_is_made_again(context, cache, damage):
+    seen, _ = asked(context)
+    for path in cache.iterdir():
+        whole = bytearray(path.read_bytes())
+        whole[-1] ^= 1  # a single bit
+        path.write_bytes(whole if damage is None else damage)
+    again, made = asked(context)
+    assert len(made) == 3 and all(torch.equal(again[name], seen[name]) for name in seen)
+    assert asked(context)[1] == []
 
 
 def test_the_loss_is_the_weighted_cosine_distance():

@@ -68,7 +68,7 @@ def saved(tmp_path):
 
 
 def test_counts_are_kept_in_judge_json_and_others_stay(saved):
-    gender, race = np.array([[8, 2], [1, 9]]), np.arange(16).reshape(4, 4)
+    gender, race = np.array([[8, 2], [1, 9]]), 9 * np.eye(4, dtype=int) + 1
     assert load_judge(saved).confusion == {}
     assert write_confusion(saved, load_judge(saved), {"gender": gender}) == saved / "judge.json"
     write_confusion(saved, load_judge(saved), {"race": race})
@@ -90,6 +90,8 @@ def test_a_new_judge_is_saved_with_its_counts(tmp_path):
         {"gender": [[1, -2], [0, 1]]},
         {"gender": [[1.5, 2], [0, 1]]},
         {"age": [[1, 2], [0, 1]]},
+        {"gender": [[7, 3], [0, 0]]},
+        {"gender": [[50, 50], [49, 51]]},
     ],
 )
 def test_counts_that_do_not_fit_the_labels_are_refused(saved, confusion):
@@ -98,6 +100,17 @@ def test_counts_that_do_not_fit_the_labels_are_refused(saved, confusion):
     with pytest.raises(UserError, match="confusion") as error:
         load_judge(saved)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [([[7, 3], [0, 0]], "no labelled face is male"), ([[50, 50], [49, 51]], "hardly tells")],
+)
+def test_counts_that_correct_nothing_are_not_kept(saved, counts, message):
+    before = (saved / "judge.json").read_bytes()
+    with pytest.raises(UserError, match=f"nothing was kept: confusion of gender.*{message}"):
+        write_confusion(saved, load_judge(saved), {"gender": np.array(counts)})
+    assert (saved / "judge.json").read_bytes() == before
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from fairbench.errors import UserError
-from fairbench.judges.labelled import BATCH, batches, read_image, read_labelled
+from fairbench.judges.labelled import batches, read_labelled
 
 ATTRIBUTES = {"gender": ("female", "male"), "race": ("WMELH", "Black", "Indian", "Asian")}
 
@@ -68,39 +67,14 @@ def test_folders_that_are_no_classes_of_one_attribute_are_refused(tmp_path):
         read_labelled(tmp_path, ATTRIBUTES)
 
 
-def test_batches_keep_the_order_and_have_one_size_each(tmp_path):
-    sizes = [(4, 4)] * (BATCH + 1) + [(6, 4)] * 2 + [(4, 4)]
+def test_batches_keep_the_order_and_their_labels(tmp_path):
+    sizes = [(4, 4)] * 3 + [(6, 4)] * 2 + [(4, 4)]
     for number, size in enumerate(sizes):
-        draw(tmp_path / "female" / f"{number:03}.png", (number, 0, 0), size)
+        draw(tmp_path / ("male" if number > 3 else "female") / f"{number}.png", (number, 0, 0), size)
     found = list(batches(read_labelled(tmp_path, ATTRIBUTES)))
     assert [images.shape for images, _ in found] == [
-        (BATCH, 3, 4, 4), (1, 3, 4, 4), (2, 3, 4, 6), (1, 3, 4, 4)
+        (3, 3, 4, 4), (2, 3, 4, 6), (1, 3, 4, 4)
     ]  # fmt: skip
     reds = torch.cat([images[:, 0, 0, 0] for images, _ in found]) * 255
     assert reds.round().tolist() == list(range(len(sizes)))
-    assert all(len(images) == len(labels["gender"]) for images, labels in found)
-
-
-def test_every_kind_of_picture_becomes_rgb(tmp_path):
-    assert read_image(draw(tmp_path / "grey.png", 51, mode="L"))[:, 0, 0].tolist() == pytest.approx([0.2] * 3)
-    clear = read_image(draw(tmp_path / "alpha.png", (255, 0, 0, 0), mode="RGBA"))
-    assert clear.tolist() == torch.ones(3, 4, 4).tolist()  # transparent is white, not the colour below
-    half = read_image(draw(tmp_path / "half.png", (255, 0, 0, 128), mode="RGBA"))[:, 0, 0]
-    assert half.tolist() == pytest.approx([1, 0.5, 0.5], abs=0.01)
-    Image.fromarray(np.full((4, 4), 13107, np.uint16)).save(tmp_path / "deep.png")
-    assert read_image(tmp_path / "deep.png")[:, 0, 0].tolist() == pytest.approx([0.2] * 3)
-    draw(tmp_path / "palette.gif", 0, mode="P")
-    assert read_image(tmp_path / "palette.gif").shape == (3, 4, 4)
-
-
-def test_pictures_that_cannot_be_read_are_named(tmp_path, monkeypatch):
-    whole = draw(tmp_path / "whole.png", size=(64, 64))
-    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:-30])
-    (tmp_path / "text.png").write_text("no picture")
-    for name in ("cut.png", "text.png", "missing.png"):
-        with pytest.raises(UserError, match=rf"{name}: cannot be read as a picture"):
-            read_image(tmp_path / name)
-    for limit in (3000, 1000):  # Pillow warns, and refuses from twice its limit on
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(UserError, match=r"cannot be read as a picture: .*decompression bomb"):
-            read_image(whole)
+    assert [labels["gender"].tolist() for _, labels in found] == [[0, 0, 0], [0, 1], [1]]

@@ -8,6 +8,7 @@ from fairbench.errors import UserError
 from fairbench.finetuning import engine
 from fairbench.methods.biased_dft import BiasedDFT
 from fairbench.models.hooks import Hooks
+from fairbench.models.text_to_image import TextToImage
 from tests.finetuning.stand_ins import make_context, tiny_model
 
 QUICK = {"rank": 4, "prompts_per_update": 2, "images_per_prompt": 4, "timesteps_per_update": 2}
@@ -97,6 +98,18 @@ def test_bad_settings_are_refused(option, value):
         BiasedDFT.Config(**{option: value})
 
 
+def test_the_model_says_how_fast_and_how_much_it_learns_unless_the_user_does(tmp_path):
+    model = tiny_model()  # which says nothing: the settings of the paper
+    assert BiasedDFT(BiasedDFT.Config()).on(model).config.model_dump().items() >= {
+        ("rank", 50), ("learning_rate", 5e-5)
+    }  # fmt: skip
+    model.defaults = model.defaults.model_copy(update={"rank": 3, "learning_rate": 0.5})
+    own = BiasedDFT(BiasedDFT.Config()).on(model).config
+    chosen = BiasedDFT(BiasedDFT.Config(rank=7, learning_rate=0.1)).on(model).config
+    assert [(each.rank, each.learning_rate) for each in (own, chosen)] == [(3, 0.5), (7, 0.1)]
+    assert BiasedDFT(BiasedDFT.Config(tune="prefix")).on(model).config.rank is None
+
+
 def test_the_model_says_how_steps_are_weighted_unless_the_user_does(tmp_path):
     model = tiny_model()
     model.defaults = model.defaults.model_copy(update={"step_weights": "raw"})
@@ -104,3 +117,20 @@ def test_the_model_says_how_steps_are_weighted_unless_the_user_does(tmp_path):
     chosen = method(mode="standardised").fit(make_context(tmp_path / "chosen", model))
     assert chosen.settings["mode"] == "standardised"
     assert method().fit(make_context(tmp_path / "plain")).settings["mode"] == "standardised"
+
+
+def test_what_other_runs_have_cached_does_not_change_a_bit(tmp_path, monkeypatch):
+    """The cache is filled by runs with other batches, which visit the prompts in other company."""
+
+    def learnt(place, updates=3, **changes):
+        options = {"learning_rate": 0.02, **changes}
+        return method(**options).fit(make_context(tmp_path / place, updates=updates)).tensors
+
+    alone = learnt("alone")
+    monkeypatch.setenv("FAIRBENCH_CACHE", str(tmp_path / "cache"))
+    learnt("other", updates=5, prompts_per_update=1, mode="raw")
+    assert len([*(tmp_path / "cache" / "originals").iterdir()]) == 5  # one for each prompt
+    rows = []
+    monkeypatch.setattr(TextToImage, "generate", lambda *_, **__: rows.append("made"))
+    cached = learnt("cached")
+    assert rows == [] and all(torch.equal(cached[name], alone[name]) for name in alone)

@@ -99,7 +99,7 @@ def test_every_part_travels_into_a_plain_pipeline(tmp_path, method, settings):
 def test_resuming_with_other_settings_says_which(tmp_path):
     context = make_context(tmp_path, updates=1)
     make(BiasedDFT, timesteps_per_update=2).fit(context)
-    with pytest.raises(UserError, match=r"learning_rate is 0\.002 there and 0\.1 here"):
+    with pytest.raises(UserError, match=r"learning_rate is 5e-05 there and 0\.1 here"):
         make(BiasedDFT, timesteps_per_update=2, learning_rate=0.1).fit(context)
     with pytest.raises(UserError, match=r"target is \{'gender': \[0\.5, 0\.5\]\} there and"):
         make(BiasedDFT, timesteps_per_update=2).fit(make_context(tmp_path, updates=1, target="gender=0/1"))

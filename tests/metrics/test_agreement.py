@@ -67,7 +67,7 @@ def records(prompts=20, images=10, flip=0.0, seed=0):
 
 
 def test_judges_that_agree_and_judges_that_guess():
-    assert agreement(records(), ["a", "b"], "gender") == {"value": 1.0, "interval": (1.0, 1.0)}
+    assert agreement(records(), ["a", "b"], "gender") == {"value": 1.0, "interval": [1.0, 1.0]}
     guessing = agreement(records(prompts=50, flip=0.5), ["a", "b"], "gender")
     assert guessing["interval"][0] < 0 < guessing["interval"][1]
     some = agreement(records(prompts=50, flip=0.1), ["a", "b"], "gender")
@@ -83,7 +83,7 @@ def test_a_method_that_pleases_the_judge_it_learnt_from_has_a_gap_below_zero():
     truth = rows.groupby("prompt_id")["a/gender/male"].mean()
     assert found["value"] == pytest.approx(-(abs(2 * truth - 1)).mean())
     assert found["interval"][0] < found["value"] < found["interval"][1] < 0
-    assert gaming_gap(rows, "a", ["a", "b"], "gender") == {"value": 0.0, "interval": (0.0, 0.0)}
+    assert gaming_gap(rows, "a", ["a", "b"], "gender") == {"value": 0.0, "interval": [0.0, 0.0]}
 
 
 def test_the_gaming_gap_may_be_measured_from_an_uneven_target():

@@ -41,12 +41,18 @@ def test_the_likeliest_shares(classes: int, counts: list[int]) -> None:
     np.testing.assert_allclose(found, likeliest, atol=1e-4)
 
 
-def test_quapy_agrees() -> None:
-    """QuaPy's ACC: the same system of equations, solved inside the simplex."""
-    aggregative = pytest.importorskip("quapy.method.aggregative")
-    rates, p = error_rates(TABLES[4]), np.array([0.4, 0.3, 0.2, 0.1])
-    solved = aggregative.ACC.solve_adjustment(rates.T, p @ rates, method="inversion", solver="minimize")
-    np.testing.assert_allclose(corrected_frequencies(p @ rates, TABLES[4]), solved, atol=1e-3)
+@pytest.mark.parametrize(("classes", "counts"), [(2, [70, 90]), (4, [30, 50, 40, 40])])
+def test_quapy_agrees(classes: int, counts: list[int]) -> None:
+    """QuaPy's "adjusted classify and count", from what the judge said of labelled images onwards."""
+    from quapy.method.aggregative import ACC
+
+    truth, said = (axis.ravel() for axis in np.indices((classes, classes)))
+    table, seen = np.array(TABLES[classes]).ravel(), np.array(counts) / sum(counts)
+    rates = ACC.getPteCondEstim(np.arange(classes), np.repeat(truth, table), np.repeat(said, table))
+    found = corrected_frequencies(seen, TABLES[classes])
+    for solver, tolerance in (("exact-raise", 1e-9), ("minimize", 1e-3)):
+        solved = ACC.solve_adjustment(rates, seen, method="inversion", solver=solver)
+        np.testing.assert_allclose(found, solved, atol=tolerance)
 
 
 def test_a_perfect_judge_changes_nothing() -> None:

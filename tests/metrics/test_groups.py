@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fairbench.metrics.groups import matched_kid, within_groups
+from fairbench.metrics.groups import matched_kid, prompt_numbers, within_groups
 from fairbench.metrics.kernel import Features, kid_interval
 from fairbench.metrics.quality import vendi_at
 
@@ -77,3 +77,17 @@ def test_what_the_reference_does_not_show_is_left_out_and_said():
     nothing = world(1, [(0, 2), (0, 2)])
     women = world(0, [(10, 0), (10, 0)])
     assert matched_kid(*women, nothing, "judge", {"gender": CLASSES}) is None
+
+
+def test_a_reference_of_no_prompt_is_matched_by_class_alone_and_dealt_out_over_the_prompts():
+    records, features = world(0, [(40, 40)] * 4)
+    photographs, theirs = world(1, [(10, 70)] * 3)
+    photographs["prompt_id"] = "photographs"
+    ours, dealt = prompt_numbers(records, photographs)
+    assert list(np.bincount(ours)) == [80] * 4 and list(np.bincount(dealt)) == [60] * 4
+    found = matched_kid(records, features, (photographs, theirs), "judge", {"gender": CLASSES})
+    women = (photographs["judge/gender/female"] > 0.5).to_numpy()
+    weights = np.where(women, 160 / 30, 160 / 210)
+    expected = kid_interval(Features.of(features, ours), Features.of(theirs, dealt, weights))
+    assert (found["mean"], found["interval"]) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+    assert found["interval"][0] < 0 < found["interval"][1] and found["compared"] == 1

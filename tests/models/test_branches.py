@@ -48,3 +48,12 @@ def test_branches_that_nothing_combines_change_nothing():
     hooks = Hooks(branches=lambda prompts, seeds: [["a cook"] * len(seeds)])
     plain = model.generate(PROMPTS, SEEDS)
     assert_close(model.generate(PROMPTS, SEEDS, hooks=hooks), plain, atol=1e-5, rtol=0)
+
+
+def test_every_row_that_enters_the_unet_is_counted():
+    model, seen = tiny_model(), []
+    model.pipeline.unet.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    hooks = Hooks(branches=lambda prompts, seeds: [["a cook"] * len(seeds)] * 2)
+    for options in ({}, {"hooks": hooks, "batch_size": 2}, {"guidance": 1.0}):
+        model.generate(PROMPTS, SEEDS, **options)
+    assert model.unet_rows == sum(seen) == 3 * model.defaults.steps * (2 + 4 + 1)

@@ -73,7 +73,7 @@ def test_a_prompt_without_concept_is_called_by_its_text(make_records):
 
 def test_what_was_not_measured_is_a_user_error(make_records):
     records = make_records()
-    with pytest.raises(UserError, match="no attribute 'age'"):
+    with pytest.raises(UserError, match="has not judged age"):
         Shares.of(records, "judge", "age")
     with pytest.raises(UserError, match="measured none of"):
         measured(records, "nobody")

@@ -15,6 +15,8 @@ def summary(mean, low, high, floor=0.2):
         "bias_sd": 0.25,
         "interval": [low, high],
         "debiased": mean - 0.02,
+        "corrected": {"gap": mean + 0.01},
+        "bounds": [mean - 0.01, mean + 0.01],
         "floor": floor,
         "prompts": 20,
         "images": 320,
@@ -25,7 +27,7 @@ def summary(mean, low, high, floor=0.2):
 
 
 METRICS = {
-    "schema_version": 1,
+    "schema_version": 3,
     "method": "biased_dft",
     "draw_class": "emergent",
     "model": "portraits",
@@ -44,7 +46,9 @@ METRICS = {
                 "recognised": {"mean": 0.9876},
                 "face_rate": 0.99,
                 "fid": None,
-                "kid": {"mean": 0.0123},
+                "kid": {"mean": 0.0123, "interval": [-0.0012, 0.0224]},
+                "kid_matched": {"mean": 0.0099},
+                "distance_images": {"generated": 320, "reference": 300},
             },
         },
         "biased_dft": {
@@ -62,6 +66,7 @@ METRICS = {
         },
     },
     "paired": {"gender": {"difference": -0.47, "p_value": 0.0001, "prompts": 20}, "gender x race": None},
+    "gaming_gap": {"gender": {"value": -0.09, "interval": [-0.12, -0.06]}, "gender x race": None},
     "notes": ["FID of original: 12 images are too few for 64 features: at least 64"],
 }
 
@@ -84,13 +89,19 @@ def test_the_table_of_a_run():
     assert line(text, "gender") == "0.68 ± 0.25 ≈ 0.21 ± 0.25 -0.47 <0.001 0.20 20 × 16"
     assert line(text, "95 % interval") == "[0.61, 0.75] [0.15, 0.27]"
     assert line(text, "rms, no noise") == "0.66 0.19 -0.47"
+    assert line(text, "rms, no errors") == "0.69 0.22 -0.47"
+    assert line(text, "faceless bounds") == "[0.67, 0.69] [0.20, 0.22]"
+    assert line(text, "gaming gap") == "-0.09"
+    assert "[-0.12, -0.06]" in text
     assert line(text, "portraits-train") == "0.69 0.12 -0.57"
     assert line(text, "gender x race") == "0.21 ± 0.25 0.18 ± 0.25 – – 0.10 20 × 16"
     assert line(text, "recognised") == "0.988 0.961 -0.027"
     assert line(text, "CLIP-I") == "– 0.870 –"
     assert line(text, "FID") == "– 13.9 –"
+    assert line(text, "KID") == "0.0123 – –" and "[-0.001, 0.022]" in text
+    assert line(text, "KID, same people") == "0.0099 – –"
     assert "judged by portraits-eval-a · trained with portraits-train" in text
-    assert METRICS["notes"][0] in text
+    assert METRICS["notes"][0] in text and "FID, KID: 320 images and 300 to compare" in text
 
 
 def test_the_table_says_what_target_a_bias_is_measured_from():

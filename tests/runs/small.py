@@ -1,5 +1,7 @@
 """A world small enough to run through in seconds: random model, judges and features, jobs, one method."""
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +85,14 @@ class Small:
 
     def config(self, **changes):
         return RunConfig(**self.settings(**changes))
+
+
+def renamed(judge, place, name):
+    """Copy a judge to ``place`` under another name."""
+    shutil.copytree(judge, place)
+    description = json.loads((place / "judge.json").read_text())
+    (place / "judge.json").write_text(json.dumps(description | {"name": name}))
+    return str(place)
 
 
 @pytest.fixture(scope="session")

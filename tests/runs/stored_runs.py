@@ -29,6 +29,8 @@ def store_run(
     draw_class: str = "emergent",
     suite: str = "jobs",
     model: str = "world",
+    model_sha256: str | None = None,
+    images_sha256: str | None = None,
     target: tuple[float, ...] | None = None,
     judges: dict[str, str] | None = None,
     training: dict[str, str] | None = None,
@@ -84,6 +86,7 @@ def store_run(
         "notes": [],
     }
     hashes = {"suite": suite.ljust(64, "0"), "judges": judges, "training_judge": training}
+    hashes |= {"model": {model: model_sha256}} | ({"images": images_sha256} if images_sha256 else {})
     seconds = {"original images": 8.0, "debiased images": 8.0, "judging": 2.0, "finetuning": 60.0}
     settings = {"method": method, "model": model, "suite": suite, "seed": seed, "images_per_prompt": images}
     (path / "config.yaml").write_text(yaml.safe_dump(settings | config))

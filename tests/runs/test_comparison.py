@@ -1,5 +1,7 @@
 """Comparisons of stored runs whose chances are known, by every rule that keeps unlike things apart."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,27 @@ def test_the_original_of_several_runs_enters_once_and_all_pairs_are_one_family(s
     worst = min(found["tests"], key=lambda test: test["p_value"])
     assert worst["p_holm"] == pytest.approx(6 * worst["p_value"])
     assert row(found, "B")["beats"] == row(found, "C")["beats"] == ["A", "D"]
+
+
+def test_originals_of_one_name_are_one_only_if_all_else_is_the_same(stored):
+    same = [stored("one", 0.5, model_sha256="a" * 64), stored("two", 0.5, model_sha256="a" * 64, noise=1)]
+    found = compare(same)
+    assert [each["name"] for each in found["runs"]] == ["original", "one", "two"]
+    assert found["differences"] == []
+    retrained = compare([same[0], stored("three", 0.5, model_sha256="b" * 64)])
+    assert [each["name"] for each in retrained["runs"]] == ["original", "original", "one", "three"]
+    assert any(
+        line.startswith("models differ: world aaaaaaaa (A C), world bbbbbbbb (B D)")
+        for line in retrained["differences"]
+    )
+    folders = [stored("original", images_sha256=letter * 64) for letter in "ab"]
+    assert len(compare(folders)["runs"]) == 2
+    suites = [stored("one", 0.5), stored("two", 0.5)]
+    suites[1].provenance["sha256"]["suite"] = "another"
+    assert len(compare(suites, unpaired=True)["runs"]) == 4
+    assert any(
+        line.startswith("suites differ: jobs ") for line in compare(suites, unpaired=True)["differences"]
+    )
 
 
 def test_what_differs_is_said_and_what_does_not_is_not(stored):
@@ -116,6 +139,19 @@ def test_the_judge_that_trained_one_run_may_not_judge_it_through_another(stored)
         compare([renamed, stored("other", 0.5, judges={"judge-b": "b" * 64})])
 
 
+def test_a_copy_of_the_judge_that_trained_a_run_is_known_by_its_weights(stored):
+    run = stored("taught", 0.5, judges={"judge-b": "b" * 64}, training={"mine": "m" * 64})
+    used = [
+        {"name": name, "sha256": sha, "weights": ["w" * 64], "trained": name == "mine", "attributes": {}}
+        for name, sha in {"judge-b": "b" * 64, "mine": "m" * 64}.items()
+    ]
+    keys = ("method", "draw_class", "model", "suite", "attributes", "target")
+    measurement = {key: run.metrics[key] for key in keys} | {"judges": used}
+    (run.path / "measurement.json").write_text(json.dumps(measurement))
+    with pytest.raises(UserError, match=r"taught \(B\) was trained by judge-b"):
+        compare([run])
+
+
 def test_a_target_that_all_aim_at_is_what_bias_is_measured_from(stored):
     options = {"target": (0.25, 0.75)}
     found = compare([stored("there", 0.75, **options), stored("even", 0.5, noise=1, **options)])
@@ -138,6 +174,14 @@ def test_coupled_images_have_no_floor(stored):
     assert row(found, "B")["fair"] is None and row(found, "B")["floor_p"] is None
     quota = compare([stored("quota", 0.5, draw_class="drawn", draw="quota")])
     assert row(quota, "B")["fair"] is None
+
+
+def test_images_of_which_nobody_says_who_chose_are_not_called_fair(stored):
+    folder = stored("original", 0.5, draw_class="unknown", noise=2)
+    found = compare([folder, stored("fair", 0.5, noise=1)])
+    assert [run["draw_class"] for run in found["runs"]] == ["unknown", "emergent", "emergent"]
+    assert row(found, "A")["fair"] is None and row(found, "C")["fair"]
+    assert any("unknown (A)" in line for line in found["differences"])
 
 
 def test_unchanged_quality_is_shown_not_assumed(stored):
@@ -226,7 +270,7 @@ def test_what_the_runner_writes_can_be_compared_checked_and_gated(small, tmp_pat
     assert row(found, "B")["bias_mean"] == pytest.approx(
         metrics["variants"]["nudge"]["bias"]["gender"]["bias_mean"]
     )
-    assert row(found, "B")["gaming_gap"]["value"] == pytest.approx(metrics["gaming_gap"]["gender"])
+    assert row(found, "B")["gaming_gap"] == metrics["gaming_gap"]["gender"]
     assert set(found["panel"]["gender"]["without"]) == {"judge-a", "judge-b"}
     reference = reference_of(stored)
     assert set(reference.classes) == {"gender", "race"} and "clip_i" in reference.prompts["cook"].quality

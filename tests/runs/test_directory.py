@@ -40,6 +40,18 @@ def test_the_same_run_goes_on_and_a_different_one_is_told_apart_by_its_settings(
         held.check(CONFIG.model_copy(update={"images_per_prompt": 5}))
 
 
+def test_a_changed_option_is_named_by_itself(tmp_path):
+    options = {"image_weight": 8, "learning_rate": 0.002, "rank": 8, "timesteps_per_update": 4}
+    config = RunConfig(method_options=options)
+    atomic_write_yaml(tmp_path / "config.yaml", config.model_dump(mode="json"))
+    (tmp_path / "provenance.json").write_text("{}")
+    changed = config.model_copy(update={"method_options": {**options, "rank": 16, "clip": 1}})
+    with pytest.raises(UserError) as raised:
+        RunDirectory(tmp_path).check(changed)
+    said = "method_options.rank is 8 there and 16 here, method_options.clip is not set there and 1 here"
+    assert f"({said})" in str(raised.value)
+
+
 def test_fresh_replaces_a_run_and_leaves_what_is_not_of_it(held):
     (held / "notes.txt").write_text("mine")
     (held / "images" / "original").mkdir(parents=True)

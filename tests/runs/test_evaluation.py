@@ -108,4 +108,4 @@ def by_prompt(counts):
 def test_the_gaming_gap_is_measured_from_the_target_too():
     """The teacher sees even shares, the judge the target: from there the teacher's bias is the larger one."""
     metrics = measured(records(on_target(), teacher=8), UNEVEN, trained=True)
-    assert metrics["gaming_gap"]["gender"] == pytest.approx(0.5)
+    assert metrics["gaming_gap"]["gender"]["value"] == pytest.approx(0.5)

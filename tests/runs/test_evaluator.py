@@ -1,20 +1,27 @@
 """Evaluations of callables, folders, tables and runs, against the run that wrote the same images."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import fairbench
 from fairbench.errors import UserError
+from fairbench.judges import load_judge
+from fairbench.judges.confusion import write_confusion
+from fairbench.metrics.quality import fid, kid
 from fairbench.models.loading import load_model
 from fairbench.networks import WEIGHTS
+from fairbench.runs.entrants import enter
 from fairbench.runs.evaluator import evaluate_images
 from fairbench.runs.runner import run
 from fairbench.runs.stored import load_run
+from tests.runs.small import renamed
 
 COUNTS = ("counts", "images", "usable", "bias")
 
@@ -69,6 +76,9 @@ def test_a_run_is_seen_by_other_judges_and_keeps_its_teachers_view(small, done, 
             mine, theirs = (m["variants"][variant]["judges"][judge]["gender"] for m in (found, before))
             assert mine["bias_mean"] == theirs["bias_mean"]
     assert found["spill_over"].keys() == {"race"}
+    pupils = [enter([load_run(place)])[-1] for place in (done, tmp_path / "again")]
+    teacher = load_judge(small.root / "judge-train")
+    assert [pupil.known_by("judge-train") for pupil in pupils] == [teacher.weights | {teacher.sha256}] * 2
 
 
 def test_the_judge_that_trained_a_method_may_not_evaluate_its_run(small, done, tmp_path):
@@ -76,6 +86,31 @@ def test_the_judge_that_trained_a_method_may_not_evaluate_its_run(small, done, t
     with pytest.raises(UserError, match="trained the method"):
         evaluate_images(small.config(**settings), tmp_path / "again")
     assert not list(tmp_path.iterdir())
+
+
+def test_no_copy_of_the_judge_that_trained_a_method_may_evaluate_it(small, done, tmp_path):
+    settings = load_run(done).config | {"images": str(done)}
+    copy = renamed(small.root / "judge-train", tmp_path / "copy", "independent")
+    with pytest.raises(UserError, match="independent trained the method"):
+        evaluate_images(small.config(**settings | {"judges": [copy]}), tmp_path / "again")
+    counted = tmp_path / "counted"
+    shutil.copytree(small.root / "judge-train", counted)
+    write_confusion(counted, load_judge(counted), {"gender": np.array([[8, 2], [1, 9]])})
+    with pytest.raises(UserError, match="judge-train trained the method"):
+        evaluate_images(small.config(**settings | {"judges": [str(counted)]}), tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_judge_may_not_be_called_like_what_has_judged_the_images_already(small, done, tmp_path):
+    picture(tmp_path / "0.png")
+    table = pd.DataFrame({"path": ["0.png"], "prompt": ["a"], "gender": ["male"]})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    trained = small.config(**(load_run(done).config | {"images": str(done)}))
+    for name, config in (("judge-train", trained), ("known", config_of(small, tmp_path / "t.csv"))):
+        namesake = renamed(small.root / "judge-a", tmp_path / name, name)
+        with pytest.raises(UserError, match=f"two networks are called {name}"):
+            evaluate_images(config.model_copy(update={"judges": (namesake,)}), tmp_path / "e")
+        assert not (tmp_path / "e").exists()
 
 
 def test_the_features_that_trained_a_method_may_not_measure_its_run(small, done, tmp_path):
@@ -180,9 +215,7 @@ def test_images_that_nobody_judges(small, tmp_path, columns, changes, message):
 
 
 def test_a_judge_that_returns_nan_is_named(small, tmp_path):
-    import shutil
-
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     shutil.copytree(small.root / "judge-a", tmp_path / "judge")
     weights = load_file(tmp_path / "judge" / WEIGHTS)
@@ -267,3 +300,119 @@ def test_a_trained_method_is_measured_on_another_suite_without_training(small, d
         run(small.config(until_width=0.1), tmp_path / "f")
     with pytest.raises(UserError, match="fairbench evaluate --images"):
         run(small.config(images="x"), tmp_path / "f")
+
+
+def test_an_evaluation_interrupted_while_it_copies_the_adapter_goes_on(small, done, tmp_path, monkeypatch):
+    config = small.config(**(load_run(done).config | {"adapter": str(done / "adapter")}))
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fairbench.intervention.atomic_write_text", interrupt)  # the weights are there, no more
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tmp_path / "e")
+    assert run(config, tmp_path / "e")["variants"].keys() == {"original", "nudge"}
+    assert load_run(tmp_path / "e").metrics["method"] == "nudge"
+
+
+def test_drawn_classes_are_those_that_the_method_learnt(small, tmp_path):
+    run(small.config(method="hard_prompt"), tmp_path / "run")
+    adapter = str(tmp_path / "run" / "adapter")
+    for attributes in (("race",), ("gender", "race")):
+        with pytest.raises(UserError, match="balances gender: give --attributes gender"):
+            run(small.config(method="hard_prompt", adapter=adapter, attributes=attributes), tmp_path / "e")
+        assert not (tmp_path / "e").exists()
+
+
+def test_an_emergent_method_may_be_measured_on_other_attributes(small, done, tmp_path):
+    settings = load_run(done).config | {"adapter": str(done / "adapter"), "attributes": ["race"]}
+    assert run(small.config(**settings), tmp_path / "e")["attributes"] == ["race"]
+
+
+def folder_of(place, prompts, each, seed=0):
+    """A folder of each prompt, with pictures of noise."""
+    for number, prompt in enumerate(prompts):
+        for k in range(each):
+            picture(place / prompt / f"img_{k}.png", seed + number * each + k)
+    return place
+
+
+def test_who_chose_the_attributes_is_unknown_until_it_is_said(small, done, tmp_path):
+    images = folder_of(tmp_path / "images", ["prompt_0"], 2)
+    assert evaluate_images(config_of(small, images), tmp_path / "e")["draw_class"] == "unknown"
+    said = config_of(small, images, draw_class="drawn")
+    assert evaluate_images(said, tmp_path / "f")["draw_class"] == "drawn"
+    with pytest.raises(UserError, match="is a run and says itself"):
+        evaluate_images(config_of(small, done, draw_class="drawn"), tmp_path / "g")
+    with pytest.raises(ValueError, match="a method says its own"):
+        small.config(draw_class="drawn")
+
+
+@pytest.mark.parametrize("called", ["as the prompts", "otherwise"])
+def test_a_folder_of_references_gives_a_folder_its_distances(small, tmp_path, called):
+    prompts = ["prompt_0", "prompt_1"]
+    images = folder_of(tmp_path / "images", prompts, 6)
+    place = tmp_path / "reference"
+    folder_of(place, prompts if called == "as the prompts" else ["photographs"], 12, seed=100)
+    found = evaluate_images(config_of(small, images, reference=str(place)), tmp_path / "e")
+    quality = found["variants"]["original"]["quality"]
+    each = len(list(place.rglob("*.png")))
+    assert quality["distance_images"] == {"generated": 12, "reference": each}
+    features = load_file(tmp_path / "e" / "features.safetensors")
+    mine, theirs = features["ssl/original"], features["ssl/reference"]
+    assert quality["kid"]["mean"] == pytest.approx(kid(mine, theirs)["mean"])
+    low, high = quality["kid"]["interval"]
+    assert low < high
+    assert quality["fid"] == pytest.approx(fid(mine, theirs)["value"])
+    provenance = json.loads((tmp_path / "e" / "provenance.json").read_text())
+    assert len(provenance["sha256"]["reference"]) == 64
+
+
+def test_a_model_is_compared_with_a_folder_of_references(small, tmp_path):
+    place = folder_of(tmp_path / "reference", ["prompt_1", "prompt_0"], 4)  # numbers of the suite's prompts
+    config = small.config(method="original", images_per_prompt=4, reference=str(place))
+    quality = run(config, tmp_path / "run")["variants"]["original"]["quality"]
+    assert quality["distance_images"] == {"generated": 8, "reference": 8}
+    assert set(pd.read_parquet(tmp_path / "run" / "reference.parquet")["prompt_id"]) == {"cook", "maid"}
+
+
+def test_labels_alone_are_not_those_of_the_reference(small, tmp_path):
+    names = [picture(tmp_path / f"{k}.png", k).name for k in range(4)]
+    table = pd.DataFrame({"path": names, "prompt": ["a", "a", "b", "b"], "gender": ["male", "female"] * 2})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    place = folder_of(tmp_path / "reference", ["photographs"], 4)
+    config = config_of(small, tmp_path / "t.csv", judges=[], reference=str(place))
+    quality = evaluate_images(config, tmp_path / "e")["variants"]["original"]["quality"]
+    assert quality["kid"]["mean"] is not None and "kid_matched" not in quality
+
+
+@pytest.mark.parametrize(
+    ("spoil", "changes", "message"),
+    [
+        (lambda place: None, {}, "neither a folder nor a table"),
+        (lambda place: place.mkdir(), {}, "holds no images"),
+        (lambda place: picture(place / "0.png").write_bytes(b"text"), {}, "cannot be read as an image"),
+        (lambda place: picture(place / "0.png"), {"features": []}, "--features"),
+    ],
+)
+def test_a_reference_that_cannot_be_used_stops_before_anything_is_written(
+    small, tmp_path, spoil, changes, message
+):
+    images = folder_of(tmp_path / "images", ["prompt_0"], 1)
+    spoil(tmp_path / "reference")
+    settings = {"reference": str(tmp_path / "reference")} | changes
+    with pytest.raises(UserError, match=message):
+        evaluate_images(config_of(small, images, **settings), tmp_path / "e")
+    with pytest.raises(UserError, match=message):
+        run(small.config(method="original", **settings), tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+def test_one_reference_image_is_too_few_and_said(small, tmp_path):
+    images = folder_of(tmp_path / "images", ["prompt_0"], 4)
+    picture(tmp_path / "reference" / "0.png")
+    found = evaluate_images(config_of(small, images, reference=str(tmp_path / "reference")), tmp_path / "e")
+    quality = found["variants"]["original"]["quality"]
+    assert quality["fid"] is quality["kid"]["mean"] is quality["kid_matched"] is None
+    assert {note.partition(":")[0] for note in found["notes"]} == {"FID of original", "KID of original"}

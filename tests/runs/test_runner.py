@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.numpy import load_file
@@ -15,8 +16,10 @@ from fairbench.errors import UserError
 from fairbench.intervention import Intervention
 from fairbench.runs import images as images_module
 from fairbench.runs import runner
+from fairbench.runs.directory import default_directory
 from fairbench.runs.runner import run
 from fairbench.storage import is_full_disk
+from tests.runs.small import renamed
 
 
 def pictures(directory):
@@ -42,7 +45,7 @@ def test_a_run_leaves_everything_that_belongs_to_it_and_nothing_half_written(don
     assert not list(out.rglob("*.tmp"))
     assert yaml.safe_load((out / "config.yaml").read_text()) == built.config().model_dump(mode="json")
     assert json.loads((out / "metrics.json").read_text()) == metrics
-    assert (metrics["schema_version"], metrics["method"]) == (2, "nudge")
+    assert (metrics["schema_version"], metrics["method"]) == (3, "nudge")
     assert json.loads((out / "status.json").read_text())["status"] == "finished"
     assert list(pd.read_parquet(out / "training.parquet")["update"]) == [1, 2, 3]
     assert len(pictures(out)) == 2 * 2 * 3
@@ -107,6 +110,22 @@ def test_provenance_names_code_machine_networks_times_and_memory(done):
         for value in group.values()
     ]
     assert len(hashes) == 7 and all(len(value) == 64 for value in hashes)
+
+
+def test_the_rows_of_the_unet_are_counted_per_image(done):
+    """Two steps with guidance are four rows; the method fits without the U-Net."""
+    counted = json.loads((done[0] / "provenance.json").read_text())["unet_rows"]
+    assert counted == {"training": 0, "per_image": {"original": 4, "nudge": 4}}
+
+
+def test_on_the_validation_prompts_nothing_of_the_test_is_seen(small, tmp_path):
+    config = small.config(split="validation", updates=1)
+    metrics = run(config, tmp_path / "run")
+    records = pd.read_parquet(tmp_path / "run" / "records.parquet")
+    assert set(records["concept"]) == {"dj"} and default_directory(config).name.endswith(
+        "-validation-gender-s0"
+    )
+    assert metrics["variants"]["nudge"]["bias"]["gender"]["prompts"] == 1
 
 
 def test_progress_goes_from_nothing_to_all(done):
@@ -246,6 +265,32 @@ def test_the_training_judge_may_not_evaluate_under_any_name(small, tmp_path):
     with pytest.raises(UserError, match="name each one once"):
         run(twice, tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("checks", [False, True])
+def test_a_plugin_is_tried_before_a_run_but_not_with_the_whole_suite(small, tmp_path, monkeypatch, checks):
+    asked, checked = [], []
+
+    class Plugin:
+        name = "plugin"
+
+        def generate(self, prompts, seeds, **_):
+            asked.append(len(prompts))
+            return torch.rand(len(prompts), 3, 64, 64)
+
+    if checks:
+        Plugin.check = lambda self, prompts: checked.extend(prompts)
+    monkeypatch.setattr("fairbench.runs.instruments.load_model", lambda name: Plugin())
+    run(small.config(method="original", model="plugin"), tmp_path / "run")
+    assert asked == ([6] if checks else [1, 6])
+    assert checked == (["face of a cook", "face of a maid"] if checks else [])
+
+
+def test_a_training_and_an_evaluation_judge_may_not_share_a_name(small, tmp_path):
+    namesake = renamed(small.root / "judge-a", tmp_path / "judge", "judge-train")
+    with pytest.raises(UserError, match="two networks are called judge-train"):
+        run(small.config(judges=[namesake]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_features_may_not_measure_under_any_name(small, tmp_path):

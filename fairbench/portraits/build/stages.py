@@ -39,7 +39,7 @@ RETRIEVAL_GATE = 0.9
 VOCABULARY = 2600
 RECONSTRUCTED = 20_000
 ENCODED = 64_000
-SAMPLING = Defaults(steps=12, guidance=2.0, step_weights="raw")
+SAMPLING = Defaults(steps=12, guidance=2.0, step_weights="raw", rank=32, learning_rate=2e-3)
 PRIMARY_JUDGE = "portraits-eval-a"
 JUDGES = ("portraits-train", PRIMARY_JUDGE, "portraits-eval-b", "portraits-eval-c")
 console = Console(stderr=True)

@@ -4,13 +4,12 @@ import struct
 import zlib
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
+from fairbench import reading
 from fairbench.errors import UserError
-from fairbench.runs import reading
-from fairbench.runs.reading import batches, check_images, read_image
+from fairbench.reading import batches, check_images, inside, read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -102,12 +101,15 @@ def test_batches_hold_one_size_each_and_keep_the_order(tmp_path, monkeypatch, ah
     shapes = [(5, 7), (5, 7), (5, 7), (4, 4), (5, 7)]
     for k, shape in enumerate(shapes):
         Image.fromarray(np.full((*shape, 3), 10 * k, dtype=np.uint8)).save(tmp_path / f"{k}.png")
-    rows = pd.DataFrame({"image": [f"{k}.png" for k in range(5)], "k": range(5)}, index=[3, 1, 4, 0, 2])
     seen = []
-    for batch, images in batches(rows, tmp_path):
-        assert len(batch) == len(images) and images.shape[1] == 3
-        assert len({shapes[k] for k in batch["k"]}) == 1
-        assert len(batch) <= max(1, at_once // 20)
+    for which, images in batches([tmp_path / f"{k}.png" for k in range(5)]):
+        assert len({shapes[k] for k in range(5)[which]}) == 1
+        assert images.shape[1:] == (3, *shapes[which.start]) and len(images) <= max(1, at_once // 20)
         seen += [round(float(image.mean()) * 25.5) for image in images]
-        assert list(batch["k"]) == seen[-len(batch) :]
+        assert seen == list(range(which.stop))
     assert seen == [0, 1, 2, 3, 4]
+
+
+def test_a_table_reaches_for_nothing_outside_its_folder(tmp_path):
+    assert inside(tmp_path, "x/../a.png") == tmp_path.resolve() / "a.png"
+    assert [inside(tmp_path / "in", path) for path in ("../a.png", "/etc/hostname", "", None)] == [None] * 4

@@ -14,10 +14,11 @@ from fairbench.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from PIL import Image
     from torch import Tensor
 
+IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+"""Which files of a folder are images."""
 MAX_PIXELS = 2**26
 """More are refused: 8192 x 8192, four times what generators make, before they fill the memory."""
 PIXELS_AT_ONCE = 2**22
@@ -83,18 +84,22 @@ def check_images(paths: Sequence[Path]) -> None:
             list(pool.map(read_image, paths[start : start + AHEAD]))
 
 
-def batches(rows: "pd.DataFrame", directory: Path) -> Iterator[tuple["pd.DataFrame", "Tensor"]]:
-    """Walk through ``rows`` with their images, N x 3 x H x W in [0, 1], one size at a time.
-
-    The files are named in the column ``image``, relative to ``directory`` or absolute.
-    """
+def batches(paths: Sequence[Path]) -> Iterator[tuple[slice, "Tensor"]]:
+    """Read images in their order: which of the ``paths``, and N x 3 x H x W in [0, 1], one size at a time."""
     done = 0
-    for arrays in _of_one_size(iter_images([directory / name for name in rows["image"]])):
-        yield rows.iloc[done : done + len(arrays)], as_tensor(arrays)
+    for arrays in _of_one_size(_read_ahead(paths)):
+        yield slice(done, done + len(arrays)), as_tensor(arrays)
         done += len(arrays)
 
 
-def iter_images(paths: Sequence[Path]) -> "Iterator[np.ndarray]":
+def inside(folder: Path, path: str | None) -> Path | None:
+    """Return the file that a table in ``folder`` names; None where it would reach out of the folder."""
+    root = folder.resolve()
+    found = (root / (path or "")).resolve()
+    return found if path and found.is_relative_to(root) else None
+
+
+def _read_ahead(paths: Sequence[Path]) -> "Iterator[np.ndarray]":
     """Read images in their order, the next ones while the caller is busy with these."""
     with ThreadPoolExecutor() as pool:
         ahead = pool.map(read_image, paths[:AHEAD])

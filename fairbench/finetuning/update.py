@@ -1,0 +1,148 @@
+"""One update of direct finetuning, up to its gradient: sample, judge, send back by a rule.
+
+Which images it sees, what it minimises and what it changes comes together here; around it loops `Training`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fairbench.finetuning.adapters import Adapter
+from fairbench.finetuning.batches import Batches
+from fairbench.finetuning.gradient import rule_gradient
+from fairbench.finetuning.memory import portions
+from fairbench.finetuning.objective import Objective
+from fairbench.finetuning.processes import Processes
+from fairbench.finetuning.rules import GradientRule, Sampler, views
+from fairbench.finetuning.semantics import OriginalPictures
+
+if TYPE_CHECKING:
+    from fairbench.intervention import FitContext
+
+Rule = Callable[[Sampler, torch.Generator], GradientRule]
+
+
+@dataclass(frozen=True)
+class Update:
+    """All that an update needs; calling it accumulates its gradient."""
+
+    context: FitContext
+    settings: Any
+    """`Settings` of a method, with nothing left open."""
+    rule: Rule
+    tuned: Adapter
+    sampler: Sampler
+    batches: Batches
+    objective: Objective
+    processes: Processes
+    rows: int
+
+    @classmethod
+    def of(
+        cls,
+        context: FitContext,
+        settings: Any,
+        rule: Rule,
+        tuned: Adapter,
+        processes: Processes,
+        content: str,
+    ) -> Update:
+        """Put it together; ``content`` is the hash of the original model."""
+        model = context.model
+        sampling = {"steps": settings.steps, "guidance": settings.guidance}
+
+        def original(texts: list[str], seeds: list[int]) -> torch.Tensor:
+            with tuned.off():
+                return model.generate(texts, seeds, batch_size=len(seeds), **sampling)
+
+        originals = OriginalPictures(
+            original,
+            context,
+            {"model": content, "device": model.device.type} | sampling,
+            context.faces if settings.looks_at_faces(context.space.names) else None,
+        )
+        prompts, images = settings.prompts_per_update, settings.images_per_prompt
+        rows, pictures = portions(
+            model, prompts * images, _loss_of(context), settings.rows, settings.pictures_at_once
+        )
+        return cls(
+            context,
+            settings,
+            rule,
+            tuned,
+            Sampler.of(model.pipeline.scheduler, settings.steps),
+            Batches(context, prompts, images, settings.noises_per_prompt),
+            Objective(context, originals, settings, model.decode, pictures),
+            processes,
+            rows,
+        )
+
+    def __call__(self, number: int) -> dict[str, Any]:
+        """Accumulate the gradient of update ``number`` and return what is to be logged."""
+        model, settings, hooks = self.context.model, self.settings, self.tuned.hooks
+        whole = self.batches[number]
+        rule = self.rule(self.sampler, whole.generator)
+        batch = whole.share(self.processes.index, self.processes.count)
+        watch = _Watch()
+        with torch.no_grad():
+            conditioning = model.condition(batch.texts, batch.seeds, hooks)
+            trajectory = model.rollout(
+                conditioning,
+                batch.seeds,
+                steps=settings.steps,
+                guidance=settings.guidance,
+                keep=True,
+                until=None if rule.stop is None else rule.stop + 1,
+            )
+        watch("seconds_sampling")
+        self.objective.originals.look_up(batch.pictures, model.device)  # here, to see what new ones cost
+        watch("seconds_originals")
+        row: dict[str, Any] = {}
+        for seen, latents in views(
+            rule, self.sampler, model, trajectory, conditioning, batch.seeds, settings.guidance
+        ):
+            cotangent, row = self.objective(latents, batch)
+            watch("seconds_loss")
+            norms = rule_gradient(
+                rule,
+                model,
+                seen,
+                model.condition(batch.texts, batch.seeds, hooks),
+                cotangent / max(1, rule.noisings),
+                self.sampler.gains,
+                guidance=settings.guidance,
+                chunk=self.rows,
+            )
+            watch("seconds_gradient")
+        share = len(batch.seeds) / whole.total
+        seconds = {name: value / self.processes.count for name, value in watch.seconds.items()}
+        return {name: value * share for name, value in row.items()} | {"step_norms": norms.tolist()} | seconds
+
+
+class _Watch:
+    """Seconds since it was last looked at, summed up by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def __call__(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+
+def _loss_of(context: FitContext) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return something that needs as much memory as the loss does."""
+
+    def learn(latents: torch.Tensor) -> torch.Tensor:
+        images = context.model.decode(latents)
+        outputs = [*context.judge.logits(images).values(), *(net(images) for net in context.features)]
+        return torch.stack([output.sum() for output in outputs]).sum()
+
+    return learn

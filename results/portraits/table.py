@@ -1,0 +1,91 @@
+"""Write the tables and pictures of this folder from the runs of its matrix.
+
+After `fairbench run --matrix results/portraits/matrix.yaml --out runs/portraits`,
+`python results/portraits/table.py runs/portraits` writes a CSV file, a picture, and a table in README.md for
+every set of attributes that was balanced.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fairbench.attributes import ATTRIBUTES
+from fairbench.report.comparison import comparison_frame, cost
+from fairbench.report.pareto import pareto
+from fairbench.report.tables import FAIR
+from fairbench.runs.comparison import compare
+from fairbench.runs.stored import StoredRun, load_run
+from fairbench.storage import atomic_write_text
+
+HERE = Path(__file__).parent
+QUALITY = {"recognised": "recognised", "clip_t": "CLIP-T", "clip_i": "CLIP-I", "dino": "DINO"}
+PLACE = re.compile(r"(<!-- tables -->\n).*(<!-- end of tables -->)", re.DOTALL)
+
+
+def main(matrix: Path) -> None:
+    """Read the finished cells below ``matrix``."""
+    cells = json.loads((matrix / "matrix.json").read_text(encoding="utf-8"))
+    names = dict.fromkeys(cell["run"] for cell in cells if cell["state"] == "done")
+    groups: dict[tuple[str, ...], list[StoredRun]] = {}
+    for run in (load_run(matrix / name) for name in names):
+        groups.setdefault(tuple(run.metrics["attributes"]), []).append(run)
+    text = "\n".join(section(asked, runs) for asked, runs in groups.items())
+    text += "".join(f"\n{cell['run']}: {cell['reason']}.\n" for cell in cells if cell["state"] != "done")
+    readme = (HERE / "README.md").read_text(encoding="utf-8")
+    atomic_write_text(HERE / "README.md", PLACE.sub(lambda found: found[1] + text + found[2], readme))
+
+
+def section(asked: Sequence[str], runs: Sequence[StoredRun]) -> str:
+    """Write the CSV file and the picture of runs that balanced the same, and return their table."""
+    balanced = [*asked, *([" x ".join(asked)] if len(asked) > 1 else [])]
+    others = [name for name in ATTRIBUTES if name not in asked]
+    found = compare(runs, attributes=",".join([*balanced, *others]))
+    stem = "-".join(asked)
+    atomic_write_text(HERE / f"{stem}.csv", comparison_frame(found).drop(columns="path").to_csv(index=False))
+    picture = pareto([run.metrics for run in runs], HERE / f"{stem}.png", attribute=balanced[-1])
+    table = markdown(found, balanced, others)
+    return f"## {balanced[-1]}\n\n{table}\n\n![bias against semantic change]({picture.name})\n"
+
+
+def markdown(found: Mapping[str, Any], balanced: Sequence[str], others: Sequence[str]) -> str:
+    """Lay out one row per run, the least biased first."""
+    rows = {name: {row["label"]: row for row in found["attributes"][name]} for name in (*balanced, *others)}
+    floors = {name: next(iter(labelled.values()))["floor"] for name, labelled in rows.items()}
+    head = [
+        "method",
+        "draw class",
+        *(f"{name}: bias ± sd (95 %), floor {floors[name]:.2f}" for name in balanced),
+    ]
+    head += [*QUALITY.values(), "KID", *others, "U-Net rows", "training"]
+    order = sorted(found["runs"], key=lambda run: rows[balanced[-1]][run["label"]]["rank"])
+    lines = [head, ["---"] * len(head)]
+    for run in order:
+        label = run["label"]
+        means = [_quality(found, key, label) for key in QUALITY]
+        spilt = [f"{rows[name][label]['bias_mean']:.2f}" for name in others]
+        biases = [_bias(rows[name][label]) for name in balanced]
+        kid = _number(run["kid"], ".4f")
+        lines.append([run["name"], run["draw_class"], *biases, *means, kid, *spilt, *cost(run)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _bias(row: Mapping[str, Any]) -> str:
+    low, high = row["interval"]
+    mark = f"{FAIR} " if row["fair"] else ""
+    return f"{mark}{row['bias_mean']:.2f} ± {row['bias_sd']:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _quality(found: Mapping[str, Any], key: str, label: str) -> str:
+    means = [row["mean"] for row in found["quality"].get(key, ()) if row["label"] == label]
+    return _number(means[0] if means else None, ".3f")
+
+
+def _number(value: float | None, spec: str) -> str:
+    return "–" if value is None else format(value, spec)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
