@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from fairbench.reading import read_image
 from fairbench.report import style
 from fairbench.report.shares import Shares, captions, judge_of, measured, method_of
-from fairbench.runs.reading import read_image
 from fairbench.runs.registry import ORIGINAL
 
 # Laid out in pixels: one unit of the axes is one pixel and, at 72 dpi, so is one point of a font.
