@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import tomllib
@@ -45,6 +46,24 @@ def test_entry_points_lead_somewhere(group):
     installed = {entry.name: entry for entry in entry_points(group=group)}
     for name in names:
         assert installed[name].load().name == name
+
+
+def test_every_dependency_is_imported_and_has_its_reason():
+    """pyarrow is what pandas writes parquet with; all others are imported by name."""
+    named = {
+        "huggingface-hub": "huggingface_hub",
+        "open-clip-torch": "open_clip",
+        "pillow": "PIL",
+        "pot": "ot",
+    }
+    named |= {"pyyaml": "yaml"}
+    sources = [path for room in ("fairbench", "methods", "baselines") for path in (ROOT / room).rglob("*.py")]
+    imported = set(re.findall(r"^\s*(?:import|from) (\w+)", "\n".join(map(Path.read_text, sources)), re.M))
+    reasons = (ROOT / "CONTRIBUTING.md").read_text().partition("## Dependencies")[2]
+    for line in SETTINGS["project"]["dependencies"]:
+        name = re.split(r"[<>=]", line)[0]
+        assert name == "pyarrow" or named.get(name, name) in imported, f"nothing imports {name}"
+        assert re.search(rf"^\|.*\b{name}\b.*\|$", reasons, re.M), f"CONTRIBUTING.md does not say why {name}"
 
 
 def test_importing_the_package_loads_nothing_heavy():

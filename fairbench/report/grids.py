@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from fairbench.reading import read_image
 from fairbench.report import style
 from fairbench.report.shares import Shares, captions, judge_of, measured, method_of
 from fairbench.runs.registry import ORIGINAL
@@ -100,8 +101,8 @@ def _biases(axes: Axes, counted: Sequence[Shares], key: tuple[str, str], x: floa
 def _tiles(axes: Axes, files: Sequence[Path], x: float, y: float) -> None:
     """Draw images in a row, scaled with Lanczos: sharp for small ones, smooth for large ones."""
     for k, file in enumerate(files):
-        with Image.open(file) as image:
-            tile = np.asarray(image.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS))
+        picture = Image.fromarray(read_image(file))  # what the judges were shown
+        tile = np.asarray(picture.resize((TILE, TILE), Image.Resampling.LANCZOS))
         left = x + k * (TILE + SPACE)
         axes.imshow(tile, extent=(left, left + TILE, y + TILE, y), interpolation="none")
 

@@ -7,7 +7,7 @@ import pytest
 from fairbench.cli.main import main
 from fairbench.cli.output import print_table
 from fairbench.cli.progress import live_progress
-from fairbench.cli.run import print_result
+from fairbench.cli.result import print_result
 from tests.report.test_tables import METRICS
 from tests.runs.stored_runs import men, store_run
 

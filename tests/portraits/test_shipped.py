@@ -41,6 +41,18 @@ def test_the_card_names_every_gate():
         assert gate in card
 
 
+def test_the_card_has_what_was_measured_of_every_network():
+    from fairbench.portraits.build.stages import PLANS
+
+    card = (SHIPPED / "checkpoint" / "README.md").read_text(encoding="utf-8")
+    for path in (*SHIPPED.glob("judges/*/judge.json"), *SHIPPED.glob("features/*/features.json")):
+        if measured := json.loads(path.read_text(encoding="utf-8"))["measured"]:
+            numbers = ", ".join(f"{name} {value:.3f}" for name, value in measured.items())
+            assert f"| {path.parent.name} | {numbers} |" in card
+    for name, plan in PLANS.items():
+        assert f"{name} {plan.steps} steps" in card
+
+
 def test_a_plain_diffusers_pipeline_loads_it():
     pipeline = StableDiffusionPipeline.from_pretrained(SHIPPED / "checkpoint", local_files_only=True)
     assert pipeline.tokenizer.model_max_length == 32

@@ -44,6 +44,16 @@ def test_originals_left_debiased_right_and_bars_that_count_all_images(make_recor
         assert share(bar(picture, RIGHT, row), male) == pytest.approx(after, abs=0.012)
 
 
+def test_images_of_16_bits_and_transparent_ones_are_shown_as_they_were_judged(make_records, run_directory):
+    deep, clear = (run_directory / f"images/original/blaster/{k}.png" for k in (0, 1))
+    Image.fromarray(np.full((8, 8), 100 * 257, dtype=np.uint16)).save(deep)
+    Image.new("RGBA", (8, 8), (200, 30, 30, 0)).save(clear)
+    picture = pixels(grids.before_after(make_records(), run_directory, prompts=3, images=IMAGES))
+    middle = HEADER + CAPTION + TILE // 2
+    assert picture[middle, MARGIN + TILE // 2].tolist() == [100, 100, 100]
+    assert picture[middle, MARGIN + TILE + SPACE + TILE // 2].tolist() == [255, 255, 255]
+
+
 def test_images_without_a_face_are_a_grey_rest(make_records, run_directory):
     records = make_records(faceless=(("original", "blaster", 0), ("original", "blaster", 1)))
     line = bar(pixels(grids.before_after(records, run_directory, images=IMAGES)), MARGIN, 0)
