@@ -34,10 +34,9 @@ class EthicalIntervention:
     ``sentence=compassion`` and ``sentence=honesty``, show how much of an effect any longer prompt has.
 
     Limits: gender and race only. It states no ratio, so the target must be uniform. The sentence takes about
-    twelve tokens, and a text encoder may make little of it. With the 32 tokens of `portraits`, whose
-    vocabulary spells most of its words in pieces, it does not fit (prompts of 38 tokens and more); the
-    controls do. Cost: that of the original, 2 U-Net rows per
-    image and step. SDXL is not supported.
+    twelve tokens, and a text encoder may make little of it. It does not fit into the 32 tokens of
+    `portraits`, whose vocabulary spells most of its words in pieces (the shortest prompts come to 38), nor do
+    the controls with long occupations. Cost: that of the original, 2 U-Net rows per image and step. SDXL is not supported.
     """
 
     name: ClassVar[str] = "ethical_intervention"

@@ -16,7 +16,7 @@ class UserError(Exception):
 
 
 class Unsupported(UserError):
-    """What a method says it cannot do; a matrix of runs passes over it and says why."""
+    """What a method cannot do, such as being loaded; a matrix of runs passes over it and says why."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

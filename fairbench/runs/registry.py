@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from fairbench.errors import UserError, unknown
+from fairbench.errors import Unsupported, UserError, unknown
 
 GROUP = "fairbench.methods"
 ORIGINAL = "original"
@@ -43,7 +43,9 @@ def find_method(name: str) -> Any:
     Raises
     ------
     UserError
-        Nobody or more than one package provides it, or it cannot be loaded.
+        Nobody or more than one package provides it, or it lacks a part.
+    Unsupported
+        It cannot be loaded.
     """
     points = [point for point in _entries() if point.name == name]
     if not points:
@@ -54,7 +56,7 @@ def find_method(name: str) -> Any:
     try:
         method = points[0].load()
     except Exception as error:  # whatever a plugin does on import, its name belongs in the message
-        raise UserError(
+        raise Unsupported(
             f"method {name!r} of {_package(points[0])} cannot be loaded: {_one_line(error)}"
         ) from error
     if missing := _lacking(method):

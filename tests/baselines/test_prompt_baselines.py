@@ -10,6 +10,7 @@ from fairbench.config import RunConfig
 from fairbench.draws import Draw
 from fairbench.errors import UserError
 from fairbench.runs.plan import make_plan
+from fairbench.suites import load_suite
 
 PROMPTS = ["face of a nurse", "face of an engineer"] * 3
 SEEDS = list(range(6))
@@ -59,10 +60,19 @@ def test_the_sentence_is_sent_and_needs_a_subject(task):
     context, method = task(), EthicalIntervention(EthicalIntervention.Config())
     with method.apply(method.fit(context), context.model, None) as hooks:
         assert hooks.rewrite(["a nurse"], [1]) == [appended("a nurse", ["gender"], "intervention")]
-    with pytest.raises(UserError, match="has no subject"):
+    with pytest.raises(UserError, match=r"^the prompt 'mountains' has no subject"):
         method.check_task(context.model, context.space, context.target, ["mountains"])
 
 
 def test_an_attribute_that_a_method_does_not_support_is_refused():
     with pytest.raises(UserError, match="ethical_intervention does not support age: give --attributes"):
         make_plan(RunConfig(method="ethical_intervention", attributes=("gender", "age")))
+
+
+@pytest.mark.parametrize("sentence", ["intervention", "compassion", "honesty"])
+def test_no_sentence_fits_every_prompt_of_the_embedded_model(portraits, task, sentence):
+    context, suite = task(model=portraits), load_suite("occupations")
+    texts = [prompt.text for split in ("train", "test") for prompt in suite.prompts(split)]
+    method = EthicalIntervention(EthicalIntervention.Config(sentence=sentence))
+    with pytest.raises(UserError, match=r"needs a longer text encoder: .* portraits takes 32"):
+        method.check_task(portraits, context.space, context.target, texts)

@@ -148,6 +148,18 @@ def test_what_a_method_cannot_do_is_skipped_with_its_reason(small, tmp_path, mon
     assert [(outcome.state, outcome.reason) for outcome in outcomes] == [("skipped", "needs a larger model")]
 
 
+def test_a_plugin_that_cannot_be_loaded_is_skipped_and_the_others_go_on(small, tmp_path, monkeypatch):
+    info = tmp_path / "plugin" / "bad-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fairbench.methods]\nbad = bad_plugin:Bad\n")
+    (tmp_path / "plugin" / "bad_plugin.py").write_text("raise RuntimeError('no licence')\n")
+    monkeypatch.syspath_prepend(tmp_path / "plugin")
+    outcomes = run_cells(cells(small, "bad", "nudge"), tmp_path, progress=silent)
+    assert [outcome.state for outcome in outcomes] == ["skipped", "done"]
+    assert outcomes[0].reason == "method 'bad' of bad 1.0 cannot be loaded: RuntimeError: no licence"
+
+
 def test_an_interruption_stops_all_and_the_same_call_goes_on(small, tmp_path):
     @contextmanager
     def interrupted(cell):
