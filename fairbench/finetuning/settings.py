@@ -27,7 +27,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    updates: PositiveInt = 120
+    updates: PositiveInt = 150
     tune: Tune = "text_encoder"
     """What learns: LoRA on these parts, or five soft tokens in front of the prompt."""
     rank: PositiveInt | None = None
