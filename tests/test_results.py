@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,9 +13,9 @@ from fairbench.runs.matrix import load_matrix
 PORTRAITS = Path(__file__).parents[1] / "results" / "portraits"
 
 
-def script(name, monkeypatch, place):
-    """Load a script of results/portraits that writes to ``place``."""
-    spec = importlib.util.spec_from_file_location(f"results_{name}", PORTRAITS / f"{name}.py")
+def script(name, monkeypatch, place, folder=PORTRAITS):
+    """Load a script of results/ that writes to ``place``."""
+    spec = importlib.util.spec_from_file_location(f"results_{name}", folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "HERE", place)
@@ -90,3 +91,47 @@ def test_the_tables_are_written_between_their_marks(monkeypatch, tmp_path):
     assert {"bias_sd", "kid", "unet_rows_per_image", "training_seconds", "clip_t"} <= set(csv)
     assert set(csv["attribute"]) == {"gender", "race", "age"}
     assert (tmp_path / "gender.png").is_file() and (tmp_path / "gender-race.png").is_file()
+
+
+def test_the_finetuning_table_averages_over_seeds_and_tests_over_prompts(monkeypatch, tmp_path):
+    spec = importlib.util.spec_from_file_location(
+        "finetuning_table", PORTRAITS.parent / "finetuning" / "table.py"
+    )
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    monkeypatch.setattr(table, "HERE", tmp_path)
+    (tmp_path / "README.md").write_text("a\n<!-- tables -->\nold\n<!-- end of tables -->\nb\n")
+    prompts = [f"p{number}" for number in range(8)]
+
+    def variant(biases):
+        rows = [{"prompt_id": name, "bias": bias} for name, bias in zip(prompts, biases, strict=True)]
+        mean = sum(biases) / len(biases)
+        quality = {key: {"mean": 0.5} for key in table.QUALITY}
+        return {"bias": {"gender": {"bias_mean": mean, "floor": 0.2, "debiased": mean, "per_prompt": rows}},
+                "quality": quality}  # fmt: skip
+
+    def stored(place):
+        method, seed = place.name.split("-")
+        options = {"updates": 6} | ({"mode": "raw"} if method == "biased_dft" else {})
+        biases = {"biased_dft": [0.1 + 0.2 * int(seed)] * 8, "naive_dft": [0.7] * 8}[method]
+        return SimpleNamespace(
+            config={"method": method, "method_options": options, "seed": int(seed)},
+            provenance={"unet_rows": {"training": 10}, "seconds": {"finetuning": 1.0}},
+            metrics={"variants": {"original": variant([0.8] * 8), method: variant(biases)},
+                     "gaming_gap": {"gender": {"value": 0.0}}},
+        )  # fmt: skip
+
+    monkeypatch.setattr(table, "load_run", stored)
+    for name in ("biased_dft-0", "biased_dft-1", "naive_dft-0", "naive_dft-1"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "status.json").touch()
+    table.main(tmp_path / "runs")
+    written = (tmp_path / "README.md").read_text()
+    rows = [line for line in written.splitlines() if line.startswith("| ")][2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| biased_dft[mode=raw]", "| naive_dft", "| original"]
+    assert "0.200 (0.20–0.20) | 0.10 0.30" in rows[0] and "Seeds: 2" in written
+    pairs = pd.read_csv(tmp_path / "pairs.csv").set_index(["first", "second"])
+    assert pairs.loc[("biased_dft[mode=raw]", "original"), "difference"] == pytest.approx(0.6)
+    assert pairs["p_value"].tolist() == pytest.approx([2 / 2**8] * 3, abs=1e-4)
+    assert pairs["p_holm"].tolist() == pytest.approx([6 / 2**8] * 3, abs=1e-4)
+    assert len(pd.read_csv(tmp_path / "runs.csv")) == 6

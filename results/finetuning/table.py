@@ -1,0 +1,113 @@
+"""Write the tables of this folder from the runs of its matrix, each method averaged over its seeds.
+
+After `fairbench run --matrix results/finetuning/matrix.yaml --out runs/finetuning`,
+`python results/finetuning/table.py runs/finetuning` adds these runs to runs.csv, and writes pairs.csv and the
+table in README.md from all that is there.
+"""
+
+import itertools
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fairbench.metrics.intervals import mean_interval
+from fairbench.metrics.significance import holm, sign_flip_test
+from fairbench.runs.registry import ORIGINAL
+from fairbench.runs.stored import StoredRun, load_run
+from fairbench.storage import atomic_write_text
+
+HERE = Path(__file__).parent
+ATTRIBUTE = "gender"
+QUALITY = {"recognised": "recognised", "clip_t": "CLIP-T", "clip_i": "CLIP-I", "dino": "DINO", "kid": "KID"}
+PROMPT = "bias/"
+"""Begins the names of the columns that hold the bias of one prompt."""
+PLACE = re.compile(r"(<!-- tables -->\n).*(<!-- end of tables -->)", re.DOTALL)
+
+
+def main(runs: Path) -> None:
+    """Read the finished runs below ``runs``; they take the place of those in runs.csv."""
+    finished = [load_run(status.parent) for status in sorted(runs.glob("*/status.json"))]
+    facts = pd.DataFrame([fact for run in finished for fact in facts_of(run)])
+    if (HERE / "runs.csv").is_file():
+        facts = pd.concat([facts, pd.read_csv(HERE / "runs.csv")])
+    facts = facts.drop_duplicates(["method", "seed"])  # the original comes with every run
+    facts = facts.sort_values(["method", "seed"], ignore_index=True)
+    by_prompt = facts.groupby("method")[[name for name in facts if name.startswith(PROMPT)]].mean().T
+    atomic_write_text(HERE / "runs.csv", facts.to_csv(index=False, float_format="%.5g"))
+    atomic_write_text(HERE / "pairs.csv", pairs(by_prompt).to_csv(index=False, float_format="%.4f"))
+    readme = (HERE / "README.md").read_text(encoding="utf-8")
+    text = markdown(facts, by_prompt)
+    atomic_write_text(HERE / "README.md", PLACE.sub(lambda found: found[1] + text + found[2], readme))
+
+
+def facts_of(run: StoredRun) -> list[dict[str, Any]]:
+    """Return one row for the method of a run and one for its original."""
+    options = {key: value for key, value in run.config["method_options"].items() if key != "updates"}
+    spelled = ",".join(f"{key}={value}" for key, value in options.items())
+    name = run.config["method"] + (f"[{spelled}]" if spelled else "")
+    spent = {
+        "updates": run.config["method_options"]["updates"],
+        "training_rows": run.provenance["unet_rows"]["training"],
+        "training_seconds": run.provenance["seconds"]["finetuning"],
+        "gaming_gap": run.metrics["gaming_gap"][ATTRIBUTE]["value"],
+    }
+    variants = run.metrics["variants"]
+    seed = {"seed": run.config["seed"]}
+    return [
+        {"method": ORIGINAL, **seed, **numbers(variants[ORIGINAL])},
+        {"method": name, **seed, **numbers(variants[run.config["method"]]), **spent},
+    ]
+
+
+def numbers(variant: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was measured of one variant, and the bias of each prompt."""
+    summary = variant["bias"][ATTRIBUTE]
+    quality = {key: variant["quality"].get(key, {}).get("mean") for key in QUALITY}
+    return {
+        "bias_mean": summary["bias_mean"],
+        "floor": summary["floor"],
+        "debiased": summary["debiased"],
+        **quality,
+        **{PROMPT + row["prompt_id"]: row["bias"] for row in summary["per_prompt"]},
+    }
+
+
+def pairs(by_prompt: pd.DataFrame) -> pd.DataFrame:
+    """Test every pair of methods, prompt by prompt, each prompt's bias averaged over the seeds."""
+    couples = list(itertools.combinations(by_prompt, 2))
+    changes = [by_prompt[other] - by_prompt[one] for one, other in couples]
+    tests = pd.DataFrame(couples, columns=["first", "second"])
+    tests["difference"] = [change.mean() for change in changes]
+    tests["p_value"] = [float(sign_flip_test(change.to_numpy())) for change in changes]
+    return tests.assign(p_holm=holm(tests["p_value"]))
+
+
+def markdown(facts: pd.DataFrame, by_prompt: pd.DataFrame) -> str:
+    """Lay out one row per method, the least biased first."""
+    head = ["method", "updates", f"{ATTRIBUTE} bias (95 %)", "by seed", "rms, no noise", *QUALITY.values()]
+    head += ["gaming gap", "s"]
+    lines = [head, ["---"] * len(head)]
+    for name in by_prompt.mean().sort_values().index:
+        mine = facts[facts["method"] == name].sort_values("seed")
+        mean = mine.mean(numeric_only=True)
+        low, high = mean_interval(by_prompt[name]) or (float("nan"), float("nan"))
+        cells = [name, text(mean["updates"], ".0f"), f"{mean['bias_mean']:.3f} ({low:.2f}–{high:.2f})"]
+        cells += [" ".join(f"{value:.2f}" for value in mine["bias_mean"]), text(mean["debiased"], ".3f")]
+        cells += [text(mean[key], ".3f") for key in QUALITY]
+        lines.append([*cells, text(mean["gaming_gap"], "+.3f"), text(mean["training_seconds"], ".0f")])
+    floor = facts["floor"].mean()
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\nNoise floor of every row: {floor:.3f}. Seeds: {facts['seed'].nunique()}.\n"
+
+
+def text(value: float, spec: str) -> str:
+    """Write a number, or a dash where there is none."""
+    return "–" if pd.isna(value) else format(value, spec)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
