@@ -26,7 +26,9 @@ def run(
     model: Annotated[
         str | None,
         typer.Option(
-            help="portraits, a diffusers directory, or a Hub id org/name@revision.", show_default="portraits"
+            help=r"portraits, a diffusers directory or a Hub id org/name@revision, with options: "
+            r"DIR\[scheduler=dpm].",
+            show_default="portraits",
         ),
     ] = None,
     suite: Annotated[
@@ -187,7 +189,7 @@ def _settings(
     if config is not None:
         settings = load_config(config, given)
     elif preset is not None:
-        settings = make_config(_preset(preset, given.get("model")) | given, f"preset {preset}")
+        settings = make_config(_preset(preset, given), f"preset {preset}")
     else:
         settings = make_config(given)
     options = {key: value for key, value in method_options.items() if value is not None}
@@ -196,12 +198,18 @@ def _settings(
     return make_config(settings.model_dump() | {"method_options": settings.method_options | options})
 
 
-def _preset(name: str, model: str | None) -> dict[str, Any]:
-    """Return the settings of the preset that fits the model named beside it."""
+def _preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the preset that fits the model named beside it, with what is ``given`` above.
+
+    What the preset says of the model is part of the experiment, so it holds for another model, too.
+    """
     from fairbench.presets import preset_for
     from fairbench.runs.instruments import of_the_family
 
-    return preset_for(name, model, model is not None and of_the_family(model)).settings
+    model = given.get("model")
+    settings = preset_for(name, model, model is not None and of_the_family(model)).settings
+    options = settings.get("model_options", {}) | given.get("model_options", {})
+    return settings | given | {"model_options": options}
 
 
 def _named(key: str, text: str | None) -> dict[str, Any]:
