@@ -94,6 +94,16 @@ def run(
     training_features: Annotated[
         list[str] | None, typer.Option(help="Training features; may be repeated.", show_default="the model's")
     ] = None,
+    real_faces: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real faces for the face loss.", show_default="rendered, for portraits"),
+    ] = None,
+    face_features: Annotated[
+        str | None,
+        typer.Option(
+            help="What tells faces apart in the face loss.", show_default="the last training features"
+        ),
+    ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -135,6 +145,8 @@ def run(
         "training_judge": training_judge,
         "features": features or None,
         "training_features": training_features or None,
+        "real_faces": None if real_faces is None else str(real_faces),
+        "face_features": face_features,
         "reference": None if reference is None else str(reference),
         "stop_on": stop_on or None,
     }
