@@ -28,7 +28,6 @@ def people(tmp_path):
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "learnt"),
     [("exp-1", "pytorch_lora_weights.safetensors"), ("exp-2", "learned_embeds.safetensors")],
