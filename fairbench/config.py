@@ -53,6 +53,10 @@ class RunConfig(BaseModel):
     training_judge: str | None = None
     features: tuple[str, ...] = ()
     training_features: tuple[str, ...] = ()
+    real_faces: str | None = None
+    """A folder of faces of real people, for the face loss."""
+    face_features: str | None = None
+    """What tells faces apart there; the last of ``training_features`` if None."""
     images: str | None = None
     """A folder, a table or a run whose images are measured, instead of generating any."""
     draw_class: DrawClass | None = None

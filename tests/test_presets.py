@@ -48,6 +48,7 @@ def test_the_settings_are_those_of_the_authors(name):
         "official", None, 7.5, 21
     )  # fmt: skip
     assert (config.steps, config.guidance, config.seed) == (30, 7.5, 5991)
+    assert config.model_options == {"scheduler": "dpm"}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

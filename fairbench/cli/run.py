@@ -26,7 +26,9 @@ def run(
     model: Annotated[
         str | None,
         typer.Option(
-            help="portraits, a diffusers directory, or a Hub id org/name@revision.", show_default="portraits"
+            help=r"portraits, a diffusers directory or a Hub id org/name@revision, with options: "
+            r"DIR\[scheduler=dpm].",
+            show_default="portraits",
         ),
     ] = None,
     suite: Annotated[
@@ -92,6 +94,16 @@ def run(
     training_features: Annotated[
         list[str] | None, typer.Option(help="Training features; may be repeated.", show_default="the model's")
     ] = None,
+    real_faces: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real faces for the face loss.", show_default="rendered, for portraits"),
+    ] = None,
+    face_features: Annotated[
+        str | None,
+        typer.Option(
+            help="What tells faces apart in the face loss.", show_default="the last training features"
+        ),
+    ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -133,6 +145,8 @@ def run(
         "training_judge": training_judge,
         "features": features or None,
         "training_features": training_features or None,
+        "real_faces": None if real_faces is None else str(real_faces),
+        "face_features": face_features,
         "reference": None if reference is None else str(reference),
         "stop_on": stop_on or None,
     }
@@ -187,7 +201,7 @@ def _settings(
     if config is not None:
         settings = load_config(config, given)
     elif preset is not None:
-        settings = make_config(_preset(preset, given.get("model")) | given, f"preset {preset}")
+        settings = make_config(_preset(preset, given), f"preset {preset}")
     else:
         settings = make_config(given)
     options = {key: value for key, value in method_options.items() if value is not None}
@@ -196,12 +210,18 @@ def _settings(
     return make_config(settings.model_dump() | {"method_options": settings.method_options | options})
 
 
-def _preset(name: str, model: str | None) -> dict[str, Any]:
-    """Return the settings of the preset that fits the model named beside it."""
+def _preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the preset that fits the model named beside it, with what is ``given`` above.
+
+    What the preset says of the model is part of the experiment, so it holds for another model, too.
+    """
     from fairbench.presets import preset_for
     from fairbench.runs.instruments import of_the_family
 
-    return preset_for(name, model, model is not None and of_the_family(model)).settings
+    model = given.get("model")
+    settings = preset_for(name, model, model is not None and of_the_family(model)).settings
+    options = settings.get("model_options", {}) | given.get("model_options", {})
+    return settings | given | {"model_options": options}
 
 
 def _named(key: str, text: str | None) -> dict[str, Any]:

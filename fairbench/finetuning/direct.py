@@ -74,8 +74,8 @@ class DirectFinetuning:
         per_attribute("change_factor", config.change_factor, attributes)
         if config.looks_at_faces(attributes) and context.faces is None:
             raise UserError(
-                f"face_weight and region_factor need a face network, and {context.model.name} brings none: "
-                "leave them at 0 and 1"
+                f"face_weight and region_factor need real faces, and {context.model.name} brings none: "
+                "name a folder of them with --real-faces, or leave them at 0 and 1"
             )
         prompts = min(config.prompts_per_update, len(context.prompts))
         if processes > prompts:

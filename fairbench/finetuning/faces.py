@@ -5,7 +5,7 @@ Boxes are half-open, left, top, right, bottom in pixels; a picture without a fac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -14,8 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fairbench.errors import UserError
+from fairbench.judges.faces import crop, squared
+
 if TYPE_CHECKING:
     from fairbench.features.image_features import ImageFeatures
+    from fairbench.judges.faces import FaceDetector
 
 
 class Faces(Protocol):
@@ -79,6 +83,66 @@ class WholePictures:
     def features(self, images: Tensor, boxes: Tensor) -> Tensor:
         """Return N x D features of the pictures, of length 1."""
         return normalize(self.network(images), dim=1)
+
+
+@dataclass(frozen=True)
+class DetectedFaces:
+    """Pictures of anything: the face is where a detector finds it, in a square box as a judge sees it.
+
+    Attributes
+    ----------
+    find
+        Images to boxes and scores.
+    enlarge
+        Side of the square, in longer sides of the detector's box.
+    network
+        What tells faces apart; it sees the square, which is not turned.
+    pictures
+        Makes batches of N x 3 x H x W pictures of real faces; called once, and only if they are asked for.
+    sha256
+        Of all this.
+    """
+
+    find: FaceDetector
+    enlarge: float
+    network: ImageFeatures
+    pictures: Callable[[], Iterable[Tensor]]
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """Of the network."""
+        return self.network.name
+
+    @cached_property
+    def real(self) -> Tensor:
+        """Return M x D features of the largest face of every real picture that has one, of length 1.
+
+        Raises
+        ------
+        UserError
+            There is no face in any of them.
+        """
+        found = []
+        with torch.no_grad():
+            for images in self.pictures():
+                boxes = self.boxes(images)
+                seen = boxes.any(1)
+                found.append(self.features(images[seen], boxes[seen]))
+        if not sum(map(len, found)):
+            raise UserError(
+                "no face is found in any of the real faces: name another folder or training judge"
+            )
+        return torch.cat(found)
+
+    def boxes(self, images: Tensor) -> Tensor:
+        """Return the square around the largest face of each picture, N x 4; it may reach out of it."""
+        boxes, score = self.find(images)
+        return squared(boxes, self.enlarge) * (score >= 0.5)[:, None]
+
+    def features(self, images: Tensor, boxes: Tensor) -> Tensor:
+        """Return N x D features of what is in the boxes, of length 1."""
+        return normalize(self.network(crop(images, boxes, self.network.description.image_size)), dim=1)
 
 
 def face_loss(found: Tensor, original: Tensor, keeps: Tensor, real: Tensor, present: Tensor) -> Tensor:

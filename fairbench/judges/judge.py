@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from fairbench.errors import UserError
+from fairbench.judges.faces import whole_image
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from fairbench.attributes import AttributeSpace
     from fairbench.judges.description import Composition, Counts, JudgeDescription
+    from fairbench.judges.faces import FaceDetector
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,14 @@ class Judge:
     def device(self) -> "torch.device":
         """Where the network is."""
         return next(chain(self.network.parameters(), self.network.buffers())).device
+
+    @property
+    def detector(self) -> "tuple[FaceDetector, float]":
+        """How it finds faces, and the side of its crop in longer sides of the box.
+
+        One that is no judge file looks at the whole image.
+        """
+        return getattr(self.network, "faces", whole_image), getattr(self.network, "enlarge", 1.0)
 
     def to(self, device: "torch.device | str") -> "Judge":
         """Move the network to ``device`` and return the judge."""

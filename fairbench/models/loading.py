@@ -56,6 +56,17 @@ HUB_FILES = [
     ),
 ]
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    # from the most to the least noise of the training: as in diffusers 0.19, which arXiv 2311.07604 used
+    "dpm": (
+        "DPMSolverMultistepScheduler",
+        {"timestep_spacing": "linspace", "final_sigmas_type": "sigma_min"},
+    ),
+    "euler": ("EulerDiscreteScheduler", {}),
+}
+"""Name -> class of diffusers, and where it differs from the directory's own configuration."""
 
 
 def list_models() -> list[str]:
@@ -72,8 +83,9 @@ def load_model(name: str, **options: Any) -> Any:
         ``portraits``, a directory, ``org/name@revision`` on the Hugging Face Hub, or a plugin of the
         entry-point group ``fairbench.models``.
     **options
-        ``device`` ("auto": cuda if there is one) and ``dtype`` ("auto": float32 on a CPU, else bfloat16
-        where the hardware has it), or what the plugin takes.
+        ``device`` ("auto": cuda if there is one), ``dtype`` ("auto": float32 on a CPU, else bfloat16
+        where the hardware has it) and ``scheduler`` (of `SCHEDULERS`; None: the one in the directory), or
+        what the plugin takes.
 
     Raises
     ------
@@ -110,8 +122,12 @@ def model_directory(name: str) -> Path | None:
     return download(match[1], match[2], HUB_FILES) if match else None
 
 
-def open_directory(directory: Path, name: str, device: str = "auto", dtype: str = "auto") -> Any:
+def open_directory(
+    directory: Path, name: str, device: str = "auto", dtype: str = "auto", scheduler: str | None = None
+) -> Any:
     """Open a diffusers directory; ``fairbench.json`` in it, if there, holds its sampling defaults."""
+    if scheduler is not None and scheduler not in tuple(SCHEDULERS):
+        raise unknown("scheduler", scheduler, SCHEDULERS)
     check_directory(directory)
     where, precision = _placement(device, dtype)
     from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -132,6 +148,8 @@ def open_directory(directory: Path, name: str, device: str = "auto", dtype: str 
                 image_encoder=None,
                 requires_safety_checker=False,
             )
+            if scheduler is not None:
+                pipeline.scheduler = _scheduler(scheduler, pipeline.scheduler.config)
     except UserError:
         raise
     except Exception as error:  # whatever a damaged file makes the libraries raise
@@ -190,6 +208,14 @@ def _network(kind: Any, folder: Path, precision: torch.dtype) -> Any:
             f"the weights in {folder} are incomplete: {len(missing)} missing, such as {missing[0]}"
         )
     return nn.Module.to(network, dtype=precision)  # not their own `to`, which warns of nothing
+
+
+def _scheduler(name: str, config: Any) -> Any:
+    """Make a scheduler for the noise that ``config``, of another one, says the model was trained with."""
+    import diffusers
+
+    kind, differs = SCHEDULERS[name]
+    return getattr(diffusers, kind).from_config(config, **differs)
 
 
 def _check_fit(directory: Path, pipeline: Any) -> None:

@@ -12,6 +12,7 @@ from fairbench.judges import identify_judge
 from fairbench.models.loading import model_directory
 from fairbench.runs.instruments import named_networks
 from fairbench.runs.reference_images import referred_images
+from fairbench.runs.training_faces import real_faces
 from fairbench.storage import sha256_of
 
 
@@ -27,17 +28,20 @@ def contents(config: RunConfig, *, trains: bool = False, model: Any | None = Non
     """
     named = named_networks(config, trains)
     teachers = [named["training_judge"]] if trains else []
+    learnt = [*named["training_features"], *filter(None, [config.face_features])] if trains else []
     found: dict[str, Any] = {
         "model": {} if config.images else {config.model: None if model else _model(config.model)},
         "judges": dict(map(identify_judge, named["judges"])),
         "training_judge": dict(map(identify_judge, teachers)),
         "features": dict(map(identify_features, named["features"])),
-        "training_features": dict(map(identify_features, named["training_features"] if trains else ())),
+        "training_features": dict(map(identify_features, learnt)),
     }
     if config.adapter:
         found["adapter"] = _files(Path(config.adapter))
     if referred := referred_images(config):
         found["reference"] = referred.sha256()
+    if trains and (faces := real_faces(config)):
+        found["real_faces"] = faces.sha256()
     return found
 
 

@@ -31,7 +31,9 @@ def fit_context(
         suite=plan.suite.name,
         suite_version=plan.suite.version,
         log=log,
-        faces=training_faces(plan.config.model, instruments.training_features, plan.training),
+        faces=training_faces(
+            plan.config, instruments.training_judge, instruments.training_features, plan.training
+        ),
     )
 
 

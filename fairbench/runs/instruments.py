@@ -12,7 +12,7 @@ from typing import Any
 from fairbench.attributes import AttributeSpace
 from fairbench.config import RunConfig
 from fairbench.errors import Unsupported, UserError
-from fairbench.features import ImageFeatures, load_features
+from fairbench.features import ImageFeatures, identify_features, load_features
 from fairbench.judges import Judge, check_covers, load_judge, refuse_training_judge
 from fairbench.models.loading import load_model
 from fairbench.runs.plan import Plan
@@ -81,7 +81,8 @@ def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
         refuse_twins([judge.name for judge in (*judges, training_judge)])
     names = named["training_features"] if plan.trains else ()
     training_features = tuple(load_features(name).to(device) for name in names)
-    refuse_training_features(features, {network.sha256 for network in training_features})
+    told_apart = [identify_features(name)[1] for name in filter(None, [config.face_features])]
+    refuse_training_features(features, {*told_apart, *(network.sha256 for network in training_features)})
     _check_prompts(plan, None if given else model, features)
     return Instruments(
         model=model,

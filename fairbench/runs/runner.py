@@ -16,6 +16,7 @@ from fairbench.config import RunConfig
 from fairbench.errors import UserError
 from fairbench.finetuning.processes import Processes
 from fairbench.intervention import Intervention
+from fairbench.reading import check_images
 from fairbench.runs.adaptive import Adaptive
 from fairbench.runs.contents import contents
 from fairbench.runs.directory import RunDirectory, default_directory
@@ -30,6 +31,7 @@ from fairbench.runs.reference_images import find_reference, record_reference
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.session import Draw, Progress, Session
 from fairbench.runs.stored import load_run
+from fairbench.runs.training_faces import real_faces
 from fairbench.runs.training_log import TrainingLog
 from fairbench.runs.watch import Watch
 from fairbench.storage import atomic_write_table, lock
@@ -132,7 +134,10 @@ def _check(plan: Plan, given: Intervention | None, instruments: Instruments, pla
     if given:
         with plan.method.apply(given, instruments.model, draws.Draw.make(plan.space, plan.target)):
             pass
-    elif hasattr(plan.method, "check_fit"):
+        return
+    if faces := real_faces(plan.config):
+        check_images([Path(path) for path in faces.variants[-1]["image"]])
+    if hasattr(plan.method, "check_fit"):
         plan.method.check_fit(fit_context(plan, instruments, place.training, lambda row: None))
 
 

@@ -1,30 +1,70 @@
-"""What the face loss looks with: in the embedded world a whole picture is a face, and real ones are drawn."""
+"""What the face loss looks with: the training judge's detector, a network, and pictures of real faces.
 
-from collections.abc import Sequence
+In the embedded world a whole picture is a face, and real ones are drawn.
+"""
+
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairbench.config import RunConfig
+from fairbench.features import load_features
+from fairbench.runs.given import Given, find_images
+from fairbench.runs.images import read_back
 from fairbench.runs.instruments import of_the_family
+from fairbench.storage import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fairbench.features import ImageFeatures
-    from fairbench.finetuning.faces import Faces
+    from fairbench.finetuning.faces import DetectedFaces, Faces, WholePictures
+    from fairbench.judges import Judge
     from fairbench.suites import Prompt
 
 REAL = 512
-"""Real faces to find the nearest one among."""
+"""Drawn faces to find the nearest one among."""
+
+
+def real_faces(config: RunConfig) -> Given | None:
+    """Find the pictures of real faces that ``config`` names, as they are there."""
+    return find_images(Path(config.real_faces), None, 0) if config.real_faces else None
 
 
 def training_faces(
-    model: str, features: "Sequence[ImageFeatures]", prompts: "Sequence[Prompt]"
+    config: RunConfig,
+    judge: "Judge | None",
+    features: "Sequence[ImageFeatures]",
+    prompts: "Sequence[Prompt]",
 ) -> "Faces | None":
-    """Return the faces of the embedded world, told apart by the last network; None for any other model."""
-    from fairbench.finetuning.faces import WholePictures
+    """Return the faces that ``config`` names, or those of the embedded world; None where there are none.
 
-    if not (of_the_family(model) and features and prompts):
+    They are told apart by ``config.face_features``, or else by the last of the training ``features``.
+    """
+    if judge is None or not (features and prompts):
         return None
+    network = features[-1]
+    if config.face_features:
+        network = load_features(config.face_features).to(network.device)
+    if given := real_faces(config):
+        return _detected(given, judge, network)
+    return _drawn(network, prompts) if of_the_family(config.model) else None
+
+
+def _detected(given: Given, judge: "Judge", network: "ImageFeatures") -> "DetectedFaces":
+    from fairbench.finetuning.faces import DetectedFaces
+
+    def pictures() -> "Iterator[Tensor]":
+        for _, images in read_back(given.variants[-1], Path()):
+            yield images.to(judge.device)
+
+    sha256 = sha256_of(" ".join([judge.sha256, network.sha256, given.sha256()]).encode())
+    return DetectedFaces(*judge.detector, network, pictures, sha256)
+
+
+def _drawn(network: "ImageFeatures", prompts: "Sequence[Prompt]") -> "WholePictures":
+    from fairbench.finetuning.faces import WholePictures
 
     def pictures() -> "Tensor":
         from fairbench.portraits.renderer import PortraitsRenderer
@@ -32,4 +72,4 @@ def training_faces(
         texts = [prompt.text for _ in range(REAL // len(prompts) + 1) for prompt in prompts]
         return PortraitsRenderer().generate(list(islice(texts, REAL)), range(REAL))
 
-    return WholePictures(features[-1], pictures)
+    return WholePictures(network, pictures)

@@ -33,6 +33,10 @@ def small_run(small):
             ("--method", "original", "--model", "portrait"),
             "unknown model 'portrait': did you mean 'portraits'",
         ),
+        (
+            ("--method", "original", "--model", "portraits[scheduler=eule]"),
+            "unknown scheduler 'eule': did you mean 'euler'",
+        ),
         (("--suite", "occupation"), "unknown suite 'occupation': did you mean 'occupations'"),
         (("--attributes", "gendre"), "unknown attribute 'gendre': did you mean 'gender'"),
         (("--attributes", ""), "name at least one attribute"),

@@ -19,24 +19,50 @@ def test_they_are_listed_and_shown_as_the_files_that_they_are(capsys):
     assert json.loads(out)["settings"] == yaml.safe_load(load_preset("exp-3").text)
 
 
-def test_options_beside_a_preset_win_and_the_model_chooses_the_variant(capsys, tmp_path, monkeypatch):
+@pytest.fixture
+def settings_of(capsys, tmp_path, monkeypatch):
+    """Return the settings and the directory that a command line would run with."""
     from fairbench.runs import runner
 
-    seen = []
-
-    def stop(settings, out, **_):
-        seen.append((settings, out))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runner, "run", stop)
     monkeypatch.chdir(tmp_path)
-    call(capsys, "run", "--preset", "exp-6", "--model", "portraits", "--updates", "7", "--seed", "2")
-    settings, out = seen[0]
+
+    def settings_of(*arguments):
+        seen = []
+
+        def stop(settings, out, **_):
+            seen.append((settings, out))
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(runner, "run", stop)
+        call(capsys, "run", *arguments)
+        return seen[0]
+
+    return settings_of
+
+
+def test_options_beside_a_preset_win_and_the_model_chooses_the_variant(settings_of):
+    settings, out = settings_of(
+        "--preset", "exp-6", "--model", "portraits", "--updates", "7", "--seed", "2"
+    )  # fmt: skip
     expected = load_preset("exp-6-portraits").settings | {"updates": 7, "seed": 2}
     assert settings == make_config(expected)
     assert str(out) == "runs/exp-6-s2"
-    call(capsys, "run", "--preset", "exp-6-portraits", "--method", "original")
-    assert (seen[1][0].method, seen[1][0].method_options) == ("original", {})
+    settings, _ = settings_of("--preset", "exp-6-portraits", "--method", "original")
+    assert (settings.method, settings.method_options) == ("original", {})
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("sd", {"scheduler": "dpm"}),
+        ("sd[dtype=float16]", {"scheduler": "dpm", "dtype": "float16"}),
+        ("sd[scheduler=none]", {"scheduler": None}),
+        ("portraits", {}),
+    ],
+)
+def test_a_preset_samples_another_model_as_its_own(settings_of, model, options):
+    settings, _ = settings_of("--preset", "exp-1", "--model", model)
+    assert (settings.model, settings.model_options) == (model.partition("[")[0], options)
 
 
 @pytest.mark.parametrize(

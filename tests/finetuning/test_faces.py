@@ -1,9 +1,13 @@
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairbench.finetuning.faces import WholePictures, face_loss, inside
+from fairbench.errors import UserError
+from fairbench.finetuning.faces import DetectedFaces, WholePictures, face_loss, inside
 from tests.finetuning.stand_ins import Coarse
 
 corner = st.integers(0, 9)
@@ -53,3 +57,59 @@ def test_on_portraits_the_picture_is_the_face():
     torch.testing.assert_close(faces.features(images, boxes).norm(dim=1), torch.ones(2))
     assert not asked
     assert faces.real.shape == faces.real.shape == (3, 48) and asked == [1]
+
+
+class Colour:
+    """Tells faces apart by their mean colour; notes what it is shown."""
+
+    name, description = "colour", SimpleNamespace(image_size=4)
+
+    def __call__(self, images):
+        self.shown = images
+        return images.mean((2, 3)) + 1e-3
+
+
+def bright(images):
+    """Find the face where a picture is bright, if anywhere: 2 wide and 4 high, from (3, 2)."""
+    there = images[:, 0, 2, 3] > 0.5
+    return torch.tensor([3.0, 2, 5, 6]).expand(len(images), 4), there.float()
+
+
+def painted(*colours):
+    """Return 10 x 12 pictures with the face of `bright` in a colour; black without one for None."""
+    images = torch.zeros(len(colours), 3, 10, 12)
+    for image, colour in zip(images, colours, strict=True):
+        if colour is not None:
+            image[:, 2:6, 2:6] = torch.tensor(colour)[:, None, None]
+    return images
+
+
+def test_a_detected_face_is_what_a_square_around_its_box_shows():
+    network = Colour()
+    faces = DetectedFaces(bright, 1.0, network, lambda: [], "")
+    images = painted((1.0, 0.5, 0.0), None).requires_grad_()
+    boxes = faces.boxes(images.detach())
+    assert boxes.tolist() == [[2, 2, 6, 6], [0, 0, 0, 0]]
+    found = faces.features(images, boxes)
+    expected = torch.tensor([1.0, 0.5, 0.0])
+    torch.testing.assert_close(network.shown[0], expected[:, None, None].expand(3, 4, 4))
+    torch.testing.assert_close(found[0], expected / expected.norm(), rtol=0, atol=2e-3)
+    (gradient,) = torch.autograd.grad(found[0, 1], images)
+    assert gradient[0, :, 2:6, 2:6].abs().sum() > 0
+    gradient[0, :, 2:6, 2:6] = 0
+    assert not gradient.any()
+    assert DetectedFaces(bright, 2.0, network, lambda: [], "").boxes(images.detach())[0].tolist() == [
+        0,
+        0,
+        8,
+        8,
+    ]
+
+
+def test_real_faces_are_those_that_are_found():
+    batches = [painted((1.0, 0.0, 0.0), None), painted((0.6, 0.6, 0.0))]
+    real = DetectedFaces(bright, 1.0, Colour(), lambda: batches, "").real
+    half = 0.5**0.5
+    torch.testing.assert_close(real, torch.tensor([[1, 0, 0], [half, half, 0]]), rtol=0, atol=2e-3)
+    with pytest.raises(UserError, match="no face is found in any of the real faces"):
+        DetectedFaces(bright, 1.0, Colour(), lambda: [painted(None)], "").real.any()

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from fairbench.attributes import ATTRIBUTES, AttributeSpace
 from fairbench.errors import UserError
+from fairbench.finetuning.faces import DetectedFaces
 from fairbench.judges import check_covers, load_judge, refuse_training_judge, save_judge
 from fairbench.judges.judge_file import JudgeFile
 from fairbench.networks import sha256_of
@@ -222,6 +223,17 @@ def test_networks_see_the_crop_of_the_face_and_nothing_else(folder, vit, images,
     judge.logits(pixels)["gender"][:4, 0].sum().backward()
     touched = pixels.grad[:4].abs().sum((0, 1)) > 0
     assert touched[:24, :24].all() and not touched[25:].any() and not touched[:, 25:].any()
+
+
+def test_the_faces_of_the_face_loss_are_those_that_the_judge_sees(folder, images, detector):
+    judge = load_judge(write_judge(folder / "faces.yaml", VIT, faces=faces(folder)))
+    shown = images.clone()
+    shown[4] = 0
+    found = DetectedFaces(*judge.detector, network=None, pictures=list, sha256="").boxes(shown)
+    assert found.tolist() == [[0, 0, 24, 24]] * 4 + [[0] * 4]
+    whole = load_judge(write_judge(folder / "whole.yaml", VIT))
+    found = DetectedFaces(*whole.detector, network=None, pictures=list, sha256="").boxes(shown)
+    assert found.tolist() == [[0, 0, 32, 32]] * 5
 
 
 def test_a_network_on_the_hub_is_fetched_at_its_commit_and_nothing_else_of_it(copy, monkeypatch):

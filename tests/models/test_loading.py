@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from fairbench.errors import UserError
+from fairbench.finetuning.gains import direct_path_gains, step_weights
 from fairbench.models import loading
-from fairbench.models.loading import list_models, load_model
+from fairbench.models.content import content_sha256
+from fairbench.models.loading import SCHEDULERS, list_models, load_model
 from fairbench.models.text_to_image import TextToImage
 from tests.tiny import save_tiny, tiny_pipeline
 
@@ -47,6 +49,48 @@ def test_a_directory_is_opened(directory: Path, capfd: pytest.CaptureFixture[str
 def test_defaults_come_from_beside_the_model(tmp_path: Path) -> None:
     model = load_model(str(save_tiny(tmp_path / "tiny", steps=12, guidance=3.0)))
     assert (model.defaults.steps, model.defaults.guidance) == (12, 3.0)
+
+
+# the file that comes with Stable Diffusion 1.5
+PNDM = {
+    "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0",
+    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "trained_betas": None,
+    "num_train_timesteps": 1000, "set_alpha_to_one": False, "clip_sample": False, "skip_prk_steps": True,
+    "steps_offset": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def with_pndm(directory: Path) -> str:
+    (directory / "scheduler" / "scheduler_config.json").write_text(json.dumps(PNDM))
+    edit(directory / "model_index.json", scheduler=["diffusers", "PNDMScheduler"])
+    return str(directory)
+
+
+def test_another_scheduler_takes_the_place_of_the_one_that_comes_with_a_model(with_pndm: str) -> None:
+    models = {name: load_model(with_pndm, device="cpu", scheduler=name) for name in (None, *SCHEDULERS)}
+    kinds = {name: type(model.pipeline.scheduler).__name__ for name, model in models.items()}
+    assert kinds == {
+        None: "PNDMScheduler", "ddim": "DDIMScheduler", "ddpm": "DDPMScheduler",
+        "dpm": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler",
+    }  # fmt: skip
+    for model in models.values():
+        trained = [
+            model.pipeline.scheduler.config[key] for key in ("beta_start", "beta_end", "beta_schedule")
+        ]
+        assert trained == [0.00085, 0.012, "scaled_linear"]
+        assert picture(model).isfinite().all()
+    assert len({content_sha256(model) for model in models.values()}) == len(models)
+
+
+def test_dpm_is_the_sampler_of_the_authors(with_pndm: str) -> None:
+    """Reference: steps and official weights of diffusers 0.19.3 with 20 steps, with which they trained."""
+    scheduler = load_model(with_pndm, device="cpu", scheduler="dpm").pipeline.scheduler
+    timesteps, gains = direct_path_gains(scheduler, 20)
+    assert (timesteps[:2].tolist(), timesteps[-1].item()) == ([999, 949], 50)
+    weights = step_weights(timesteps, gains, "official", scheduler)[[0, -4, -3, -2, -1]]
+    expected = torch.tensor([-0.217, -0.253, 0.133, 0.298, -2.124], dtype=torch.float64)
+    assert_close(weights, expected, rtol=0, atol=1e-3)
 
 
 def test_half_precision_weights_are_float32_on_a_cpu(directory: Path) -> None:
@@ -179,6 +223,7 @@ def test_an_unknown_name_is_refused(name: str, message: str) -> None:
         ({"devise": "cpu"}, "options of model .*'devise'"),
         ({"device": "warp"}, "device 'warp' cannot be used"),
         ({"dtype": "float8"}, "unknown dtype 'float8'"),
+        ({"scheduler": "dpn"}, "unknown scheduler 'dpn': did you mean 'dpm'"),
         ({"device": "cpu", "dtype": "float16"}, "dtype float16 needs a cuda device"),
     ],
 )
