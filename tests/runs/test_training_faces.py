@@ -65,7 +65,7 @@ def facing(small, people, **changes):
 def test_another_real_face_is_another_run(small, people, tmp_path):
     run(facing(small, people), tmp_path / "run")
     Image.new("RGB", (64, 64), "white").save(people / "0.png")
-    with pytest.raises(UserError, match="made of other files .*real faces"):
+    with pytest.raises(UserError, match=r"made of other files .*real faces"):
         run(facing(small, people), tmp_path / "run")
 
 
