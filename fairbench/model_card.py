@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fairbench.markdown import markdown_table
+
 if TYPE_CHECKING:
     from fairbench.intervention import Intervention
 
@@ -55,11 +57,13 @@ def model_card(intervention: Intervention, measured: Sequence[Mapping[str, Any]]
         "---\nlibrary_name: diffusers\ntags: [text-to-image, fairness, fairbench]\n---",
         f"# {intervention.method}" + (f" for {settings['model']}" if "model" in settings else ""),
         "What a debiasing method of [fairbench](https://pypi.org/project/fairbench-t2i/) learnt.",
-        _table(("", ""), [(key, value) for key, value in about.items() if value not in (None, "")]),
+        markdown_table(("", ""), [(key, value) for key, value in about.items() if value not in (None, "")]),
         "## Use",
         _usage(intervention),
         "## Measured",
-        _table(("", "before", "after"), [(row["what"], row["before"], row["after"]) for row in measured])
+        markdown_table(
+            ("", "before", "after"), [(row["what"], row["before"], row["after"]) for row in measured]
+        )
         if measured
         else "Nothing yet: `fairbench run` measures it on prompts it never saw.",
         "## Limits",
@@ -91,8 +95,3 @@ def _usage(intervention: Intervention) -> str:
         return "With fairbench alone: what was learnt is more than weights that a pipeline could load."
     code = ["# pipeline: the base model, as a diffusers StableDiffusionPipeline", *calls]
     return "\n".join(["```python", *code, f'pipeline("{prompt}")', "```"])
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)

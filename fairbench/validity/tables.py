@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fairbench.markdown import markdown_table
 from fairbench.storage import atomic_write_text
 
 COVERAGE, LEVEL = (0.93, 0.97), (0.03, 0.07)
@@ -105,8 +106,7 @@ def _markdown(table: pd.DataFrame) -> str:
     names = [name if isinstance(name, tuple) else (name,) for name in table]
     heads = [" ".join(str(part) for part in name if part != "") for name in names]
     rows = [[_cell(cell) for cell in row] for row in table.itertuples(index=False)]
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(heads, rows)
 
 
 def _cell(value: object) -> str:

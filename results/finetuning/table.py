@@ -6,7 +6,6 @@ table in README.md from all that is there.
 """
 
 import itertools
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from fairbench.markdown import markdown_table, write_between_marks
 from fairbench.metrics.intervals import mean_interval
 from fairbench.metrics.significance import holm, sign_flip_test
+from fairbench.runs.measurement import spelled
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun, load_run
 from fairbench.storage import atomic_write_text
@@ -25,7 +26,6 @@ ATTRIBUTE = "gender"
 QUALITY = {"recognised": "recognised", "clip_t": "CLIP-T", "clip_i": "CLIP-I", "dino": "DINO", "kid": "KID"}
 PROMPT = "bias/"
 """Begins the names of the columns that hold the bias of one prompt."""
-PLACE = re.compile(r"(<!-- tables -->\n).*(<!-- end of tables -->)", re.DOTALL)
 
 
 def main(runs: Path) -> None:
@@ -39,16 +39,13 @@ def main(runs: Path) -> None:
     by_prompt = facts.groupby("method")[[name for name in facts if name.startswith(PROMPT)]].mean().T
     atomic_write_text(HERE / "runs.csv", facts.to_csv(index=False, float_format="%.5g"))
     atomic_write_text(HERE / "pairs.csv", pairs(by_prompt).to_csv(index=False, float_format="%.4f"))
-    readme = (HERE / "README.md").read_text(encoding="utf-8")
-    text = markdown(facts, by_prompt)
-    atomic_write_text(HERE / "README.md", PLACE.sub(lambda found: found[1] + text + found[2], readme))
+    write_between_marks(HERE / "README.md", markdown(facts, by_prompt))
 
 
 def facts_of(run: StoredRun) -> list[dict[str, Any]]:
     """Return one row for the method of a run and one for its original."""
     options = {key: value for key, value in run.config["method_options"].items() if key != "updates"}
-    spelled = ",".join(f"{key}={value}" for key, value in options.items())
-    name = run.config["method"] + (f"[{spelled}]" if spelled else "")
+    name = spelled(run.config["method"], options)
     spent = {
         "updates": run.config["method_options"]["updates"],
         "training_rows": run.provenance["unet_rows"]["training"],
@@ -90,7 +87,7 @@ def markdown(facts: pd.DataFrame, by_prompt: pd.DataFrame) -> str:
     """Lay out one row per method, the least biased first."""
     head = ["method", "updates", f"{ATTRIBUTE} bias (95 %)", "by seed", "rms, no noise", *QUALITY.values()]
     head += ["gaming gap", "s"]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for name in by_prompt.mean().sort_values().index:
         mine = facts[facts["method"] == name].sort_values("seed")
         mean = mine.mean(numeric_only=True)
@@ -99,9 +96,8 @@ def markdown(facts: pd.DataFrame, by_prompt: pd.DataFrame) -> str:
         cells += [" ".join(f"{value:.2f}" for value in mine["bias_mean"]), text(mean["debiased"], ".3f")]
         cells += [text(mean[key], ".3f") for key in QUALITY]
         lines.append([*cells, text(mean["gaming_gap"], "+.3f"), text(mean["training_seconds"], ".0f")])
-    floor = facts["floor"].mean()
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\nNoise floor of every row: {floor:.3f}. Seeds: {facts['seed'].nunique()}.\n"
+    below = f"Noise floor of every row: {facts['floor'].mean():.3f}. Seeds: {facts['seed'].nunique()}."
+    return f"{markdown_table(head, lines)}\n\n{below}\n"
 
 
 def text(value: float, spec: str) -> str:

@@ -6,13 +6,13 @@ every set of attributes that was balanced.
 """
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fairbench.attributes import ATTRIBUTES
+from fairbench.markdown import markdown_table, write_between_marks
 from fairbench.report.comparison import comparison_frame, cost
 from fairbench.report.pareto import pareto
 from fairbench.report.tables import FAIR
@@ -22,7 +22,6 @@ from fairbench.storage import atomic_write_text
 
 HERE = Path(__file__).parent
 QUALITY = {"recognised": "recognised", "clip_t": "CLIP-T", "clip_i": "CLIP-I", "dino": "DINO"}
-PLACE = re.compile(r"(<!-- tables -->\n).*(<!-- end of tables -->)", re.DOTALL)
 
 
 def main(matrix: Path) -> None:
@@ -34,8 +33,7 @@ def main(matrix: Path) -> None:
         groups.setdefault(tuple(run.metrics["attributes"]), []).append(run)
     text = "\n".join(section(asked, runs) for asked, runs in groups.items())
     text += "".join(f"\n{cell['run']}: {cell['reason']}.\n" for cell in cells if cell["state"] != "done")
-    readme = (HERE / "README.md").read_text(encoding="utf-8")
-    atomic_write_text(HERE / "README.md", PLACE.sub(lambda found: found[1] + text + found[2], readme))
+    write_between_marks(HERE / "README.md", text)
 
 
 def section(asked: Sequence[str], runs: Sequence[StoredRun]) -> str:
@@ -61,7 +59,7 @@ def markdown(found: Mapping[str, Any], balanced: Sequence[str], others: Sequence
     ]
     head += [*QUALITY.values(), "KID", *others, "U-Net rows", "training"]
     order = sorted(found["runs"], key=lambda run: rows[balanced[-1]][run["label"]]["rank"])
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for run in order:
         label = run["label"]
         means = [_quality(found, key, label) for key in QUALITY]
@@ -69,7 +67,7 @@ def markdown(found: Mapping[str, Any], balanced: Sequence[str], others: Sequence
         biases = [_bias(rows[name][label]) for name in balanced]
         kid = _number(run["kid"], ".4f")
         lines.append([run["name"], run["draw_class"], *biases, *means, kid, *spilt, *cost(run)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(head, lines)
 
 
 def _bias(row: Mapping[str, Any]) -> str:
