@@ -184,16 +184,13 @@ class TextToImage:
                 kept.append(latents)
             scales.append(scale)
             now = conditioning.at(step.index, step.total)
-            if index in learn:
-                now = now.leaf()
-                with torch.enable_grad():
-                    noise = self.predict_noise(
-                        latents, timestep, now, guidance, hooks, scale=scale, step=step
-                    )
+            learns = index in learn
+            now = now.leaf() if learns else now
+            with torch.set_grad_enabled(learns or torch.is_grad_enabled()):
+                noise = self.predict_noise(latents, timestep, now, guidance, hooks, scale=scale, step=step)
+            if learns:
                 graphs[index] = noise, now
                 noise = noise.detach()
-            else:
-                noise = self.predict_noise(latents, timestep, now, guidance, hooks, scale=scale, step=step)
             latents = scheduler.step(noise, timestep, latents, **extra, return_dict=False)[0]
             if progress:
                 progress(index + 1, len(timesteps))
