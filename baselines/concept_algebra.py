@@ -39,9 +39,9 @@ class ConceptAlgebra:
     over the whole batch; here they are taken per image.
 
     Limits: one more U-Net row per class (and one for a neutral reference), so 2 + K instead of 2. What the
-    class prompts do not tell apart in one step is not changed in it. The direction carries along whatever
-    else the pictures of the classes differ in: on the validation occupations of `portraits` the gender gap
-    goes to zero, and the occupation is recognised in .84 of the images. SDXL is not supported.
+    class prompts do not tell apart in one step is not changed in it. On the validation occupations of
+    `portraits` the gender gap goes to zero and the occupation is recognised in .84 of the images. SDXL is
+    not supported.
     """
 
     name: ClassVar[str] = "concept_algebra"

@@ -226,7 +226,7 @@ def _swapped(directory: Path) -> "Callable[[Progress], dict[str, Any]]":
         model=model,
         prompts=plan.test,
         seeds=seeds,
-        attributes=plan.space.names,
+        targets=plan.target.probabilities,
         judge=instruments.judges[0],
         features=instruments.features,
         steps=config.steps,

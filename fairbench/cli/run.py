@@ -156,7 +156,7 @@ def run(
         "optimizer": optimizer,
         "lr_schedule": lr_schedule,
         "clip": grad_clip,
-        "rows": int(rows) if rows and rows.isdigit() else rows,
+        "rows": _rows(rows),
     }
     if matrix or len(method or ()) > 1:
         from fairbench.cli.matrix import run_matrix
@@ -232,6 +232,14 @@ def _named(key: str, text: str | None) -> dict[str, Any]:
 
     name, options = spec(text)
     return {key: name, f"{key}_options": options}
+
+
+def _rows(text: str | None) -> int | str | None:
+    if text in (None, "auto"):
+        return text
+    if not text.isdigit():
+        raise UserError(f"--rows {text}: give a number of U-Net rows, or auto")
+    return int(text)
 
 
 def _warn(message: str) -> None:

@@ -6,7 +6,7 @@ have is shared out by Shapley's rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,8 @@ class Bench:
     prompts: Sequence[Prompt]
     seeds: Sequence[Sequence[int]]
     """Of every prompt, the same number."""
-    attributes: Sequence[str]
+    targets: Mapping[str, Sequence[float]]
+    """Per attribute, the share of every class that its bias is measured from."""
     judge: Judge
     features: Sequence[ImageFeatures]
     steps: int | None
@@ -154,12 +155,10 @@ def _look(bench: Bench, hooks: Hooks, original: list[torch.Tensor]) -> dict[str,
     shape = (len(bench.prompts), -1)
     face = (judgement.face >= FACE_THRESHOLD).cpu().numpy()
     found: dict[str, np.ndarray] = {}
-    for name in bench.attributes:
+    for name, target in bench.targets.items():
         probabilities = judgement.probabilities[name].cpu().numpy()
         labels = np.where(face, labels_of(probabilities), -1).reshape(shape)
-        found[f"bias of {name}"] = np.array(
-            [bias(frequencies(row, probabilities.shape[1])) for row in labels]
-        )
+        found[f"bias of {name}"] = np.array([bias(frequencies(row, len(target)), target) for row in labels])
     features = [network.batched(images).cpu() for network in bench.features]
     if not original:
         original.extend(features)

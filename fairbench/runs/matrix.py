@@ -92,9 +92,9 @@ def make_cells(matrix: Matrix, overrides: Mapping[str, Any], where: str = "") ->
             for seed in matrix.seeds:
                 cell = {"method": name, "method_options": options, "attributes": attributes, "seed": seed}
                 made = _checked({**matrix.settings, **given, **cell}, f"{where}cell {method} x {attributes}")
-                if made.name in cells:
+                if (same := _regardless_of_order(made)) in cells:
                     raise UserError(f"{where}the cell {made.name} is there twice: name it once")
-                cells[made.name] = made
+                cells[same] = made
     return list(cells.values())
 
 
@@ -138,6 +138,12 @@ def _checked(settings: dict[str, Any], where: str) -> Cell:
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     return Cell(config)
+
+
+def _regardless_of_order(cell: Cell) -> str:
+    """Return a name that cells share if they balance the same attributes, in whatever order."""
+    attributes = tuple(sorted(cell.config.attributes))
+    return default_directory(cell.config.model_copy(update={"attributes": attributes})).name
 
 
 def _outcome(

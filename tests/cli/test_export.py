@@ -59,6 +59,7 @@ def test_what_cannot_be_exported(capsys, small, tmp_path):
         (("--lr-schedule", "never"), "lr_schedule: "),
         (("--grad-clip", "-1"), "clip: "),
         (("--rows", "0"), "rows"),
+        (("--rows", "many"), "--rows many: give a number of U-Net rows, or auto"),
         (("--method", "draft_k[last=99]"), "give at most as many"),
         (("--method", "drtune[trained=99]"), "give at most as many"),
         (("--method", "prompt_prefix[tune=unet]"), "tune: "),

@@ -1,6 +1,7 @@
 """Swapping parts, with a model whose parts do something that is known."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -59,7 +60,7 @@ def bench():
         model=Painter(),
         prompts=[SimpleNamespace(text=f"p{k}", concept=f"p{k}") for k in range(PROMPTS)],
         seeds=[range(IMAGES)] * PROMPTS,
-        attributes=("gender",),
+        targets={"gender": (0.5, 0.5)},
         judge=Judge(),
         features=[Shade()],
         steps=3,
@@ -94,6 +95,13 @@ def test_every_part_gets_what_it_does_and_an_effect_of_all_together_is_shared_ou
     assert len(found["subsets"]) == 8
     assert found["subsets"][3]["tuned"] == ["prefix"]
     assert found["subsets"][3]["bias of gender"] == 1.0
+
+
+def test_bias_is_measured_from_the_target_of_the_run(bench):
+    asked = replace(bench, targets={"gender": (0.25, 0.75)})
+    bias = attribute(intervention(), asked, apply_to(asked))["quantities"]["bias of gender"]
+    # shares of women and men (0, 1) before and (1/2, 1/2) after, each a quarter off in either class
+    assert (bias["before"], bias["after"]) == (0.5, 0.5)
 
 
 def test_prompts_that_a_judge_does_not_know_are_left_out_and_no_change_has_no_shares(bench):

@@ -51,6 +51,7 @@ def test_cells_are_the_product_and_options_win_over_the_file(small, tmp_path):
     [
         ({"methods": ["nudge", "nudge[]"]}, "the cell nudge-model-jobs-gender-s0 is there twice"),
         ({"methods": ["nudge"], "seeds": [1, 1]}, "is there twice: name it once"),
+        ({"methods": ["nudge"], "attributes": ["gender,race", "race,gender"]}, "race+gender-s0 is there tw"),
         ({"methods": ["nudg"]}, "cell nudg x gender: unknown method 'nudg': did you mean 'nudge'"),
         ({"methods": ["nudge[sise=1]"]}, "unknown key 'sise': did you mean 'size'"),
         ({"methods": ["nudge["]}, "write it like name"),
