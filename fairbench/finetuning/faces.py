@@ -14,12 +14,33 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fairbench.attributes import FACE_THRESHOLD
 from fairbench.errors import UserError
-from fairbench.judges.faces import crop, squared
+from fairbench.judges.faces import aligned, squared, whole_image
 
 if TYPE_CHECKING:
     from fairbench.features.image_features import ImageFeatures
     from fairbench.judges.faces import FaceDetector
+
+
+@dataclass(frozen=True)
+class Found:
+    """The largest face of each of N pictures.
+
+    Attributes
+    ----------
+    boxes
+        N x 4, what counts as the region of the face.
+    landmarks
+        N x 5 x 2, as in `fairbench.judges.faces.Detections`.
+    """
+
+    boxes: Tensor
+    landmarks: Tensor
+
+    def __getitem__(self, rows: Tensor) -> Found:
+        """Return those of some pictures."""
+        return Found(self.boxes[rows], self.landmarks[rows])
 
 
 class Faces(Protocol):
@@ -37,11 +58,11 @@ class Faces(Protocol):
     def real(self) -> Tensor:
         """M x D features of real faces, of length 1."""
 
-    def boxes(self, images: Tensor) -> Tensor:
-        """Return the N x 4 box of the largest face of each picture."""
+    def find(self, images: Tensor) -> Found:
+        """Return where the largest face of each picture is."""
 
-    def features(self, images: Tensor, boxes: Tensor) -> Tensor:
-        """Return N x D features of the faces in the boxes, of length 1; gradients reach the images."""
+    def features(self, images: Tensor, found: Found) -> Tensor:
+        """Return N x D features of these faces, of length 1; gradients reach the images."""
 
 
 @dataclass(frozen=True)
@@ -75,35 +96,38 @@ class WholePictures:
         with torch.no_grad():
             return normalize(self.network(self.pictures()), dim=1)
 
-    def boxes(self, images: Tensor) -> Tensor:
-        """Return the box of the whole picture, N times."""
-        height, width = images.shape[-2:]
-        return torch.tensor([0, 0, width, height], device=images.device).expand(len(images), 4)
+    def find(self, images: Tensor) -> Found:
+        """Return the whole picture, N times."""
+        boxes, _, landmarks = whole_image(images)
+        return Found(boxes, landmarks)
 
-    def features(self, images: Tensor, boxes: Tensor) -> Tensor:
+    def features(self, images: Tensor, found: Found) -> Tensor:
         """Return N x D features of the pictures, of length 1."""
         return normalize(self.network(images), dim=1)
 
 
 @dataclass(frozen=True)
 class DetectedFaces:
-    """Pictures of anything: the face is where a detector finds it, in a square box as a judge sees it.
+    """Pictures of anything: the face is where a detector finds it.
+
+    Its region is the square that a judge sees; to tell it apart it is aligned by its landmarks.
 
     Attributes
     ----------
-    find
-        Images to boxes and scores.
+    detect
+        Images to boxes, scores and landmarks.
     enlarge
         Side of the square, in longer sides of the detector's box.
     network
-        What tells faces apart; it sees the square, which is not turned.
+        What tells faces apart; the features of a face and of its mirror image are added, as in arXiv
+        2311.07604.
     pictures
         Makes batches of N x 3 x H x W pictures of real faces; called once, and only if they are asked for.
     sha256
         Of all this.
     """
 
-    find: FaceDetector
+    detect: FaceDetector
     enlarge: float
     network: ImageFeatures
     pictures: Callable[[], Iterable[Tensor]]
@@ -126,23 +150,24 @@ class DetectedFaces:
         found = []
         with torch.no_grad():
             for images in self.pictures():
-                boxes = self.boxes(images)
-                seen = boxes.any(1)
-                found.append(self.features(images[seen], boxes[seen]))
+                there = self.find(images)
+                seen = there.boxes.any(1)
+                found.append(self.features(images[seen], there[seen]))
         if not sum(map(len, found)):
             raise UserError(
                 "no face is found in any of the real faces: name another folder or training judge"
             )
         return torch.cat(found)
 
-    def boxes(self, images: Tensor) -> Tensor:
-        """Return the square around the largest face of each picture, N x 4; it may reach out of it."""
-        boxes, score = self.find(images)
-        return squared(boxes, self.enlarge) * (score >= 0.5)[:, None]
+    def find(self, images: Tensor) -> Found:
+        """Return the squares around the largest faces, which may reach out of the pictures, and landmarks."""
+        boxes, scores, landmarks = self.detect(images)
+        return Found(squared(boxes, self.enlarge) * (scores >= FACE_THRESHOLD)[:, None], landmarks)
 
-    def features(self, images: Tensor, boxes: Tensor) -> Tensor:
-        """Return N x D features of what is in the boxes, of length 1."""
-        return normalize(self.network(crop(images, boxes, self.network.description.image_size)), dim=1)
+    def features(self, images: Tensor, found: Found) -> Tensor:
+        """Return N x D features of the aligned faces, of length 1."""
+        faces = aligned(images, found.landmarks, self.network.description.image_size)
+        return normalize(self.network(faces) + self.network(faces.flip(3)), dim=1)
 
 
 def face_loss(found: Tensor, original: Tensor, keeps: Tensor, real: Tensor, present: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fairbench.alignment import Targets, alignment_loss, expected_targets
 from fairbench.finetuning.batches import Batch
-from fairbench.finetuning.faces import Faces, face_loss, inside
+from fairbench.finetuning.faces import Faces, Found, face_loss, inside
 from fairbench.finetuning.semantics import OriginalPictures, factors, preservation_loss
 from fairbench.finetuning.settings import Settings, per_attribute
 from fairbench.seeding import image_seed
@@ -123,32 +123,44 @@ class Objective:
         }
         weight = factors(labels, known, self._each("change_factor"))
         present = logits["face"] > 0
-        region = self._region(images, present, labels, known)
+        looks = settings.looks_at_faces(self.context.space.names)
+        faces = self._faces.find(images.detach()) if looks else None
+        region = self._region(images, faces, present, labels, known)
         preserved, similarity = preservation_loss(images, known, weight, self.context.features, region)
         parts = {
             "loss_alignment": alignment_loss(attributes, targets, settings.confidence) * len(images),
             "loss_semantics": preserved.sum(),
         }
         loss = parts["loss_alignment"] + settings.image_weight * parts["loss_semantics"]
-        if settings.face_weight:
-            parts["loss_face"] = self._face(images, present, labels, known).sum()
+        if faces and settings.face_weight:
+            parts["loss_face"] = self._face(images, faces, present, labels, known).sum()
             loss = loss + settings.face_weight * parts["loss_face"]
         parts |= {f"similarity_{name}": value.sum() for name, value in similarity.items()}
         return loss, {"loss": loss, **parts}
 
     def _region(
-        self, images: Tensor, present: Tensor, labels: Mapping[str, Tensor], known: Mapping[str, Tensor]
+        self,
+        images: Tensor,
+        faces: Found | None,
+        present: Tensor,
+        labels: Mapping[str, Tensor],
+        known: Mapping[str, Tensor],
     ) -> Tensor | None:
         """Return what the semantics gradient of each pixel is multiplied by; None if it is 1 everywhere."""
         each = self._each("region_factor")
-        if min(each.values()) == 1:
+        if faces is None or min(each.values()) == 1:
             return None
         factor = factors(labels, known, each).view(-1, 1, 1, 1)
-        boxes = self._faces.boxes(images.detach()) * present[:, None]
+        boxes = faces.boxes * present[:, None]
         return torch.where(inside(boxes, known["face/box"], *images.shape[-2:]), factor, 1.0)
 
     def _face(
-        self, images: Tensor, present: Tensor, labels: Mapping[str, Tensor], known: Mapping[str, Tensor]
+        self,
+        images: Tensor,
+        faces: Found,
+        present: Tensor,
+        labels: Mapping[str, Tensor],
+        known: Mapping[str, Tensor],
     ) -> Tensor:
         keeps = torch.stack(
             [
@@ -158,7 +170,7 @@ class Objective:
                 for name, label in labels.items()
             ]
         ).all(0)
-        found = self._faces.features(images, self._faces.boxes(images.detach()))
+        found = self._faces.features(images, faces)
         return face_loss(found, known["face/features"], keeps, self._faces.real.to(found), present)
 
     @property

@@ -108,8 +108,9 @@ class OriginalPictures:
             seen[f"confidence/{name}"] = confidence
         if self._faces:
             images = images.to(face.device)
-            boxes = self._faces.boxes(images) * face[:, None]
-            seen |= {"face/box": boxes, "face/features": self._faces.features(images, boxes)}
+            found = self._faces.find(images)
+            seen["face/box"] = found.boxes * face[:, None]
+            seen["face/features"] = self._faces.features(images, found)
         return {name: column.cpu() for name, column in seen.items()}
 
 

@@ -59,7 +59,7 @@ class ComposedNetwork(nn.Module):
             raise UserError(
                 f"images must be N x 3 x H x W numbers in [0, 1], not {images.dtype} {tuple(images.shape)}"
             )
-        boxes, score = self.faces(images)
+        boxes, score, _ = self.faces(images)
         votes: dict[str, list[Tensor]] = {}
         for reader in self.readers:
             module: Any = reader

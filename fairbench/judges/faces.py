@@ -1,13 +1,13 @@
-"""Where the face is: one box and one score per image, and the crop that attribute networks look at.
+"""Where the face is: box, score and landmarks per image, and the crop that attribute networks look at.
 
-A detector is any callable from N x 3 x H x W images in [0, 1] to N x 4 boxes and N scores.
+A detector is any callable from N x 3 x H x W images in [0, 1] to `Detections`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fairbench.errors import UserError
 from fairbench.networks import one_line
@@ -22,21 +22,52 @@ INSIGHTFACE_SIZE = (640, 640)
 """What arXiv 2311.07604 detects at."""
 
 
+LANDMARKS = (
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)
+"""Where eyes, nose and corners of the mouth lie in the 112 x 112 pictures that face networks learn from."""
+FRAME = 112
+
+
+class Detections(NamedTuple):
+    """One face per image, in pixels.
+
+    Attributes
+    ----------
+    boxes
+        N x 4: left, top, right, bottom.
+    scores
+        N in [0, 1], 0 for no face.
+    landmarks
+        N x 5 x 2, as x and y: the two eyes, the nose, the two corners of the mouth, each pair from left to
+        right in the picture. Those of an upright face in the box where a detector tells none.
+    """
+
+    boxes: "Tensor"
+    scores: "Tensor"
+    landmarks: "Tensor"
+
+
 class FaceDetector(Protocol):
     """Images to faces."""
 
-    def __call__(self, images: "Tensor") -> "tuple[Tensor, Tensor]":
-        """Return N x 4 boxes (left, top, right, bottom in pixels) and N scores in [0, 1], 0 for no face."""
+    def __call__(self, images: "Tensor") -> Detections:
+        """Return the face of each of N x 3 x H x W images."""
 
 
-def whole_image(images: "Tensor") -> "tuple[Tensor, Tensor]":
+def whole_image(images: "Tensor") -> Detections:
     """Take every image for a face that fills it."""
     import torch
 
     height, width = images.shape[-2:]
     # single precision whatever the images have: halves cannot count all pixels
     box = torch.tensor([0.0, 0, width, height], device=images.device)
-    return box.expand(len(images), 4), torch.ones(len(images), device=images.device)
+    boxes = box.expand(len(images), 4)
+    return Detections(boxes, torch.ones(len(images), device=images.device), upright(boxes))
 
 
 @dataclass(frozen=True)
@@ -46,20 +77,23 @@ class LargestFace:
     Parameters
     ----------
     find
-        From one H x W x 3 picture, BGR in 0..255, to M x 5: left, top, right, bottom, score.
+        From one H x W x 3 picture, BGR in 0..255, to M x 15: left, top, right, bottom, score, and x and y of
+        the five landmarks, nan where they are not known.
     """
 
     find: "Callable[[np.ndarray], np.ndarray]"
 
-    def __call__(self, images: "Tensor") -> "tuple[Tensor, Tensor]":
-        """Return boxes and scores; without gradients, as a box has none."""
+    def __call__(self, images: "Tensor") -> Detections:
+        """Return what is found; without gradients, as a box has none."""
         import numpy as np
         import torch
 
         pixels = images.detach().clamp(0, 1).mul(255).round().byte().flip(1).permute(0, 2, 3, 1).cpu().numpy()
         found = np.array([self._largest(np.ascontiguousarray(picture)) for picture in pixels])
-        faces = torch.tensor(found.reshape(len(images), 5), dtype=torch.float32, device=images.device)
-        return faces[:, :4], faces[:, 4].clamp(0, 1)
+        faces = torch.tensor(found.reshape(len(images), 15), dtype=torch.float32, device=images.device)
+        boxes, landmarks = faces[:, :4], faces[:, 5:].unflatten(1, (5, 2))
+        landmarks = torch.where(landmarks.isfinite(), landmarks, upright(boxes))
+        return Detections(boxes, faces[:, 4].clamp(0, 1), landmarks)
 
     def _largest(self, picture: "np.ndarray") -> "np.ndarray":
         import numpy as np
@@ -67,7 +101,7 @@ class LargestFace:
         height, width = picture.shape[:2]
         faces = self.find(picture)
         if not len(faces):
-            return np.array([0, 0, width, height, 0])
+            return np.array([0, 0, width, height, 0, *[np.nan] * 10])
         visible = faces[:, :4].clip(0, [width, height, width, height])
         return faces[np.prod(visible[:, 2:] - visible[:, :2], axis=1).argmax()]
 
@@ -96,10 +130,11 @@ def yunet(path: Path, threshold: float | None) -> LargestFace:
         detector.setInputSize(tuple(map(int, shown)))
         _, faces = detector.detect(picture)
         if faces is None:
-            return np.empty((0, 5))
+            return np.empty((0, 15))
         # M x 15: left, top, width, height, five landmarks, score
         corner, extent = faces[:, :2] * (size / shown), faces[:, 2:4] * (size / shown)
-        return np.hstack([corner, corner + extent, faces[:, 14:]])
+        landmarks = faces[:, 4:14] * np.tile(size / shown, 5)
+        return np.hstack([corner, corner + extent, faces[:, 14:], landmarks])
 
     return LargestFace(find)
 
@@ -112,6 +147,8 @@ def insightface(path: Path, threshold: float | None) -> LargestFace:
     UserError
         insightface is not installed, or cannot read the file as a detector.
     """
+    import numpy as np
+
     zoo = _extra("insightface.model_zoo", "insightface")
     try:
         detector: Any = zoo.get_model(str(path), providers=["CPUExecutionProvider"])
@@ -121,7 +158,13 @@ def insightface(path: Path, threshold: float | None) -> LargestFace:
         raise UserError(
             f"{path}: insightface cannot read it as a face detector: {one_line(error)}"
         ) from error
-    return LargestFace(lambda picture: detect(picture)[0])
+
+    def find(picture: np.ndarray) -> np.ndarray:
+        boxes, landmarks = detect(picture)
+        told = np.full((len(boxes), 10), np.nan) if landmarks is None else landmarks.reshape(-1, 10)
+        return np.hstack([boxes, told])
+
+    return LargestFace(find)
 
 
 def _extra(module: str, extra: str) -> Any:
@@ -133,6 +176,12 @@ def _extra(module: str, extra: str) -> Any:
         ) from error
 
 
+def upright(boxes: "Tensor") -> "Tensor":
+    """Return the landmarks, N x 5 x 2, of faces that fill N x 4 boxes as they fill what `LANDMARKS` is of."""
+    corner, extent = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2])[:, None]
+    return corner + extent * boxes.new_tensor(LANDMARKS) / FRAME
+
+
 def squared(boxes: "Tensor", enlarge: float) -> "Tensor":
     """Return square boxes around the same centres, with sides of ``enlarge`` times the longer side."""
     import torch
@@ -140,6 +189,38 @@ def squared(boxes: "Tensor", enlarge: float) -> "Tensor":
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     reach = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) * enlarge / 2
     return torch.cat([centre - reach, centre + reach], 1)
+
+
+def aligned(images: "Tensor", landmarks: "Tensor", size: int) -> "Tensor":
+    r"""Return N x 3 x ``size`` x ``size`` faces, turned, scaled and moved to where networks expect them.
+
+    .. math:: (a, b) = \arg\min \sum_k |a\,d_k + b - l_k|^2
+
+    with :math:`d_k` the landmarks of a picture and :math:`l_k` those of `LANDMARKS` at this size, as complex
+    numbers; the face shows at x what the picture has at :math:`(x - b) / a`. Black outside the picture,
+    bilinear, differentiable in ``images``.
+
+    Parameters
+    ----------
+    images : Tensor, N x 3 x H x W
+    landmarks : Tensor, N x 5 x 2
+        In pixels of the picture; not all in one point.
+    size : int
+        Side of the faces.
+    """
+    import torch
+    from torch.nn.functional import grid_sample
+
+    found = torch.view_as_complex(landmarks.double().contiguous())
+    wanted = torch.view_as_complex(found.real.new_tensor(LANDMARKS)) * (size / FRAME)
+    around, middle = found - found.mean(1, keepdim=True), wanted.mean()
+    a = (around.conj() * (wanted - middle)).sum(1, keepdim=True) / around.abs().square().sum(1, keepdim=True)
+    b = middle - a * found.mean(1, keepdim=True)
+    side = torch.arange(size, device=images.device, dtype=torch.double) + 0.5
+    pixels = torch.complex(*torch.meshgrid(side, side, indexing="xy")).flatten()
+    source = torch.view_as_real((pixels - b) / a).unflatten(1, (size, size))
+    extent = source.new_tensor(images.shape[:1:-1])  # width, height
+    return grid_sample(images.float(), (2 * source / extent - 1).float(), align_corners=False)
 
 
 def crop(images: "Tensor", boxes: "Tensor", size: int) -> "Tensor":

@@ -59,7 +59,7 @@ def _detected(given: Given, judge: "Judge", network: "ImageFeatures") -> "Detect
         for _, images in read_back(given.variants[-1], Path()):
             yield images.to(judge.device)
 
-    sha256 = sha256_of(" ".join([judge.sha256, network.sha256, given.sha256()]).encode())
+    sha256 = sha256_of(" ".join(["aligned", judge.sha256, network.sha256, given.sha256()]).encode())
     return DetectedFaces(*judge.detector, network, pictures, sha256)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fairbench.errors import UserError
 from fairbench.finetuning.faces import DetectedFaces, WholePictures, face_loss, inside
+from fairbench.judges.faces import Detections, squared, upright
 from tests.finetuning.stand_ins import Coarse
 
 corner = st.integers(0, 9)
@@ -52,9 +53,9 @@ def test_on_portraits_the_picture_is_the_face():
 
     faces = WholePictures(Coarse(), real)
     images = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(1))
-    boxes = faces.boxes(images)
-    assert inside(boxes, boxes, 8, 10).all()
-    torch.testing.assert_close(faces.features(images, boxes).norm(dim=1), torch.ones(2))
+    found = faces.find(images)
+    assert inside(found.boxes, found.boxes, 8, 10).all()
+    torch.testing.assert_close(faces.features(images, found).norm(dim=1), torch.ones(2))
     assert not asked
     assert faces.real.shape == faces.real.shape == (3, 48) and asked == [1]
 
@@ -72,7 +73,8 @@ class Colour:
 def bright(images):
     """Find the face where a picture is bright, if anywhere: 2 wide and 4 high, from (3, 2)."""
     there = images[:, 0, 2, 3] > 0.5
-    return torch.tensor([3.0, 2, 5, 6]).expand(len(images), 4), there.float()
+    boxes = torch.tensor([3.0, 2, 5, 6]).expand(len(images), 4)
+    return Detections(boxes, there.float(), upright(squared(boxes, 1)))
 
 
 def painted(*colours):
@@ -84,26 +86,35 @@ def painted(*colours):
     return images
 
 
-def test_a_detected_face_is_what_a_square_around_its_box_shows():
+def test_a_detected_face_is_aligned_and_seen_from_both_sides():
     network = Colour()
     faces = DetectedFaces(bright, 1.0, network, lambda: [], "")
     images = painted((1.0, 0.5, 0.0), None).requires_grad_()
-    boxes = faces.boxes(images.detach())
-    assert boxes.tolist() == [[2, 2, 6, 6], [0, 0, 0, 0]]
-    found = faces.features(images, boxes)
+    found = faces.find(images.detach())
+    assert found.boxes.tolist() == [[2, 2, 6, 6], [0, 0, 0, 0]]
+    features = faces.features(images, found)
     expected = torch.tensor([1.0, 0.5, 0.0])
     torch.testing.assert_close(network.shown[0], expected[:, None, None].expand(3, 4, 4))
-    torch.testing.assert_close(found[0], expected / expected.norm(), rtol=0, atol=2e-3)
-    (gradient,) = torch.autograd.grad(found[0, 1], images)
+    torch.testing.assert_close(features[0], expected / expected.norm(), rtol=0, atol=2e-3)
+    (gradient,) = torch.autograd.grad(features[0, 1], images)
     assert gradient[0, :, 2:6, 2:6].abs().sum() > 0
     gradient[0, :, 2:6, 2:6] = 0
-    assert not gradient.any()
-    assert DetectedFaces(bright, 2.0, network, lambda: [], "").boxes(images.detach())[0].tolist() == [
-        0,
-        0,
-        8,
-        8,
-    ]
+    assert gradient.abs().max() < 1e-5
+    larger = DetectedFaces(bright, 2.0, network, lambda: [], "").find(images.detach())
+    assert larger.boxes[0].tolist() == [0, 0, 8, 8]
+
+
+def test_a_face_and_its_mirror_image_are_the_same_person():
+    class LeftHalf(Colour):
+        def __call__(self, images):
+            return super().__call__(images[..., :2])
+
+    faces = DetectedFaces(bright, 1.0, LeftHalf(), lambda: [], "")
+    image = painted((1.0, 1.0, 1.0))
+    image[0, 0, 2:6, 4:6] = 0.6  # less red on one side
+    image[0, 1, 2:6, 2:4] = 0.6  # less green on the other
+    (feature,) = faces.features(image, faces.find(image))
+    torch.testing.assert_close(feature[0], feature[1])
 
 
 def test_real_faces_are_those_that_are_found():

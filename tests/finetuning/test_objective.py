@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,8 +23,8 @@ class NoOriginals:
             confidence, self.table[f"class/{name}"] = logits[name].softmax(1).max(1)
             self.table[f"confidence/{name}"] = confidence
         if context.faces:
-            boxes = context.faces.boxes(images)
-            self.table |= {"face/box": boxes, "face/features": context.faces.features(images, boxes)}
+            found = context.faces.find(images)
+            self.table |= {"face/box": found.boxes, "face/features": context.faces.features(images, found)}
 
     def look_up(self, pictures, device):
         return self.table
@@ -32,8 +33,9 @@ class NoOriginals:
 class UpperHalves(WholePictures):
     """Every face fills the upper half of its picture."""
 
-    def boxes(self, images):
-        return super().boxes(images) * torch.tensor([1, 1, 1, 0.5])
+    def find(self, images):
+        found = super().find(images)
+        return replace(found, boxes=found.boxes * torch.tensor([1, 1, 1, 0.5]))
 
 
 def noisy(count, seed):

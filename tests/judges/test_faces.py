@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairbench.errors import UserError
-from fairbench.judges.faces import LargestFace, crop, insightface, squared, whole_image, yunet
+from fairbench.judges.faces import (
+    LANDMARKS,
+    LargestFace,
+    aligned,
+    crop,
+    insightface,
+    squared,
+    upright,
+    whole_image,
+    yunet,
+)
 
 
 class YuNet:
@@ -30,7 +40,7 @@ class YuNet:
             return 1, None
         left, top = columns.min(), rows.min()
         box = [left, top, columns.max() + 1 - left, rows.max() + 1 - top]
-        return 1, np.array([[*box, *range(10), 0.93]], dtype=np.float32)
+        return 1, np.array([[*box, *range(left, left + 10), 0.93]], dtype=np.float32)
 
 
 @pytest.fixture
@@ -58,31 +68,39 @@ def red(height, width, top, left, bottom, right):
 
 
 def test_a_whole_image_is_a_face():
-    boxes, scores = whole_image(torch.zeros(3, 3, 20, 30))
+    boxes, scores, landmarks = whole_image(torch.zeros(3, 3, 20, 30))
     assert boxes.tolist() == [[0, 0, 30, 20]] * 3 and scores.tolist() == [1, 1, 1]
+    torch.testing.assert_close(landmarks[0], torch.tensor(LANDMARKS) / 112 * torch.tensor([30, 20]))
+
+
+def without_landmarks(*faces):
+    """Return boxes and scores as `LargestFace` expects them of what tells no landmarks."""
+    return np.hstack([np.reshape(faces, (len(faces), 5)), np.full((len(faces), 10), np.nan)])
 
 
 def test_the_face_with_the_largest_visible_area_counts():
-    faces = np.array([[-90.0, 0, 20, 60, 0.99], [10, 10, 50, 50, 0.7], [40, 40, 60, 60, 0.8]])
-    boxes, scores = LargestFace(lambda picture: faces)(torch.zeros(1, 3, 64, 64))
+    faces = without_landmarks([-90.0, 0, 20, 60, 0.99], [10, 10, 50, 50, 0.7], [40, 40, 60, 60, 0.8])
+    boxes, scores, landmarks = LargestFace(lambda picture: faces)(torch.zeros(1, 3, 64, 64))
     assert boxes.tolist() == [[10, 10, 50, 50]] and scores.tolist() == pytest.approx([0.7])
+    assert torch.equal(landmarks, upright(boxes))
 
 
 def test_without_a_face_the_score_is_zero_and_the_box_is_the_image():
-    boxes, scores = LargestFace(lambda picture: np.empty((0, 5)))(torch.zeros(2, 3, 8, 16))
+    boxes, scores, landmarks = LargestFace(lambda picture: np.empty((0, 15)))(torch.zeros(2, 3, 8, 16))
     assert boxes.tolist() == [[0, 0, 16, 8]] * 2 and scores.tolist() == [0, 0]
+    assert landmarks.isfinite().all()
 
 
 def test_boxes_are_exact_for_images_in_half_precision():
-    found = np.array([[301.0, 257, 411, 389, 0.8]])
+    found = without_landmarks([301.0, 257, 411, 389, 0.8])
     images = torch.zeros(1, 3, 515, 517, dtype=torch.bfloat16)
     assert whole_image(images)[0].tolist() == [[0, 0, 517, 515]]
     assert LargestFace(lambda picture: found)(images)[0].tolist() == [[301, 257, 411, 389]]
 
 
 def test_no_images_have_no_faces():
-    boxes, scores = LargestFace(lambda picture: np.empty((0, 5)))(torch.zeros(0, 3, 8, 8))
-    assert boxes.shape == (0, 4) and scores.shape == (0,)
+    boxes, scores, landmarks = LargestFace(lambda picture: np.empty((0, 15)))(torch.zeros(0, 3, 8, 8))
+    assert boxes.shape == (0, 4) and scores.shape == (0,) and landmarks.shape == (0, 5, 2)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
@@ -93,12 +111,13 @@ def test_yunet_sees_small_bgr_pictures_and_answers_in_pixels_of_the_image(cv2, s
             torch.zeros(3, 320 * scale, 160 * scale),
         ]
     )
-    boxes, scores = yunet("yunet.onnx", None)(images)
+    boxes, scores, landmarks = yunet("yunet.onnx", None)(images)
     assert boxes.tolist() == [
         [20 * scale, 40 * scale, 60 * scale, 120 * scale],
         [0, 0, 160 * scale, 320 * scale],
     ]
     assert scores.tolist() == pytest.approx([0.93, 0])
+    assert landmarks[0].flatten().tolist() == [scale * place for place in range(20, 30)]
 
 
 def test_an_onnx_file_that_opencv_cannot_read_is_refused(cv2):
@@ -110,22 +129,27 @@ def test_an_onnx_file_that_opencv_cannot_read_is_refused(cv2):
         yunet("broken.onnx", None)
 
 
-def test_insightface_is_asked_for_detection_alone(monkeypatch):
+@pytest.mark.parametrize("tells", [True, False])
+def test_insightface_is_asked_for_detection_alone(monkeypatch, tells):
     class Scrfd:
         def prepare(self, ctx_id, input_size, det_thresh):
             assert (ctx_id, input_size, det_thresh) == (-1, (640, 640), 0.6)
 
         def detect(self, image):
             assert image.shape == (32, 32, 3) and (image[..., 2] == 255).all() and not image[..., :2].any()
-            return np.array([[1, 2, 11, 22, 0.75]], dtype=np.float32), np.zeros((1, 5, 2))
+            landmarks = np.arange(10.0).reshape(1, 5, 2) if tells else None
+            return np.array([[1, 2, 11, 22, 0.75]], dtype=np.float32), landmarks
 
     package, zoo = ModuleType("insightface"), ModuleType("insightface.model_zoo")
     zoo.get_model = lambda path, providers: Scrfd() if path == "det.onnx" else None
     package.model_zoo = zoo
     monkeypatch.setitem(sys.modules, "insightface", package)
     monkeypatch.setitem(sys.modules, "insightface.model_zoo", zoo)
-    boxes, scores = insightface("det.onnx", 0.6)(red(32, 32, 0, 0, 32, 32)[None])
+    boxes, scores, landmarks = insightface("det.onnx", 0.6)(red(32, 32, 0, 0, 32, 32)[None])
     assert boxes.tolist() == [[1, 2, 11, 22]] and scores.tolist() == [0.75]
+    assert torch.equal(
+        landmarks, torch.arange(10.0).reshape(1, 5, 2) if tells else upright(torch.tensor([[1.0, 2, 11, 22]]))
+    )
     with pytest.raises(UserError, match=r"recognition\.onnx: insightface cannot read it as a face detector"):
         insightface("recognition.onnx", None)
 
@@ -191,3 +215,51 @@ def test_gradients_reach_the_pixels_of_the_box_and_no_others():
     crop(images, torch.tensor([[8.0, 8, 24, 24]]), 16).sum().backward()
     touched = images.grad[0, 0].abs() > 0
     assert touched[8:24, 8:24].all() and touched.sum() == 16 * 16
+
+
+def test_an_upright_face_is_cut_out_as_it_is():
+    images = torch.rand(2, 3, 130, 140, generator=torch.Generator().manual_seed(0))
+    boxes = torch.tensor([[3.0, 5, 115, 117], [20, 10, 132, 122]])
+    faces = aligned(images, upright(boxes), 112)
+    torch.testing.assert_close(faces[0], images[0, :, 5:117, 3:115], rtol=0, atol=1e-4)
+    torch.testing.assert_close(faces[1], images[1, :, 10:122, 20:132], rtol=0, atol=1e-4)
+
+
+@given(turn=st.floats(-0.6, 0.6), scale=st.floats(0.8, 1.5), right=st.floats(60, 70), down=st.floats(60, 70))
+def test_a_face_looks_the_same_however_it_was_turned_scaled_and_moved(turn, scale, right, down):
+    def face(u, v):
+        """Return a smooth picture over a face, whose middle is 0 and whose side 2."""
+        return np.stack([np.sin(2 * u + v), np.cos(u - 2 * v), u * v]) / 2 + 0.5
+
+    turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * 28 * scale
+    middle = np.array([right, down])
+    x, y = np.meshgrid(np.arange(130) + 0.5, np.arange(130) + 0.5)
+    u, v = np.tensordot(np.linalg.inv(turned), np.stack([x - right, y - down]), 1)
+    image = torch.tensor(face(u, v), dtype=torch.float32)[None]
+    landmarks = (np.array(LANDMARKS) / 56 - 1) @ turned.T + middle
+    seen = aligned(image, torch.tensor(landmarks, dtype=torch.float32)[None], 32)
+    u, v = np.meshgrid((np.arange(32) + 0.5) / 16 - 1, (np.arange(32) + 0.5) / 16 - 1)
+    np.testing.assert_allclose(seen[0].numpy(), face(u, v), atol=5e-3)
+
+
+def test_landmarks_that_fit_no_face_are_fitted_by_least_squares():
+    """Against the four linear equations that a turn, a scale and a shift are the least squares of."""
+    generator = np.random.default_rng(0)
+    wanted = np.array(LANDMARKS)
+    found = wanted * 0.8 + generator.normal(0, 4, (5, 2)) + 10
+    # x' = a x - b y + c, y' = b x + a y + d
+    rows = [[x, -y, 1, 0] for x, y in found] + [[y, x, 0, 1] for x, y in found]
+    a, b, c, d = np.linalg.lstsq(np.array(rows), wanted.T.ravel(), rcond=None)[0]
+    x, y = np.meshgrid(np.arange(160) + 0.5, np.arange(160) + 0.5)
+    image = torch.tensor(np.stack([a * x - b * y + c, b * x + a * y + d, x]), dtype=torch.float32)[None]
+    seen = aligned(image, torch.tensor(found, dtype=torch.float32)[None], 112)[0].numpy()
+    inner = slice(30, 90)  # what does not reach out of the picture
+    there = np.arange(112) + 0.5
+    np.testing.assert_allclose(seen[0, inner, inner], np.tile(there[inner], (60, 1)), atol=1e-2)
+    np.testing.assert_allclose(seen[1, inner, inner].T, np.tile(there[inner], (60, 1)), atol=1e-2)
+
+
+def test_an_aligned_face_passes_gradients_on():
+    image = torch.rand(1, 3, 40, 40, requires_grad=True)
+    aligned(image, upright(torch.tensor([[10.0, 10, 30, 30]])), 16).sum().backward()
+    assert image.grad[..., 12:28, 12:28].abs().min() > 0 and not image.grad[..., :8, :8].any()

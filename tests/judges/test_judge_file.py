@@ -229,10 +229,10 @@ def test_the_faces_of_the_face_loss_are_those_that_the_judge_sees(folder, images
     judge = load_judge(write_judge(folder / "faces.yaml", VIT, faces=faces(folder)))
     shown = images.clone()
     shown[4] = 0
-    found = DetectedFaces(*judge.detector, network=None, pictures=list, sha256="").boxes(shown)
+    found = DetectedFaces(*judge.detector, network=None, pictures=list, sha256="").find(shown).boxes
     assert found.tolist() == [[0, 0, 24, 24]] * 4 + [[0] * 4]
     whole = load_judge(write_judge(folder / "whole.yaml", VIT))
-    found = DetectedFaces(*whole.detector, network=None, pictures=list, sha256="").boxes(shown)
+    found = DetectedFaces(*whole.detector, network=None, pictures=list, sha256="").find(shown).boxes
     assert found.tolist() == [[0, 0, 32, 32]] * 5
 
 
