@@ -30,14 +30,21 @@ def people(tmp_path):
 
 @pytest.mark.parametrize(
     ("preset", "learnt"),
-    [("exp-1", "pytorch_lora_weights.safetensors"), ("exp-2", "learned_embeds.safetensors")],
+    [
+        ("exp-1", "pytorch_lora_weights.safetensors"),
+        ("exp-2", "learned_embeds.safetensors"),
+        ("exp-3", "pytorch_lora_weights.safetensors"),
+        ("exp-4", "pytorch_lora_weights.safetensors"),
+        ("exp-5", "pytorch_lora_weights.safetensors"),
+        ("exp-6", "pytorch_lora_weights.safetensors"),
+    ],
 )
 def test_an_experiment_of_the_paper_runs_on_another_stable_diffusion(
     capsys, small, people, tmp_path, preset, learnt
 ):
     named = {
         "--preset": preset, "--model": small.root / "model", "--suite": small.root / "jobs.yaml",
-        "--judge": small.root / "judge-a", "--training-judge": small.root / "judge-train",
+        "--judge": "portraits-eval-a", "--training-judge": "portraits-train",
         "--training-features": small.root / "ssl-train", "--real-faces": people,
         "--face-features": small.root / "clip", "--updates": 1, "--images-per-prompt": 2, "--steps": 2,
         "--out": tmp_path / "run",
