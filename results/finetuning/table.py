@@ -2,7 +2,7 @@
 
 After `fairbench run --matrix results/finetuning/matrix.yaml --out runs/finetuning`,
 `python results/finetuning/table.py runs/finetuning` adds these runs to runs.csv, and writes pairs.csv and the
-table in README.md from all that is there.
+table in README.md from all that is there; memory.csv, which memory.py measures, has to be there.
 """
 
 import itertools
@@ -86,7 +86,8 @@ def pairs(by_prompt: pd.DataFrame) -> pd.DataFrame:
 def markdown(facts: pd.DataFrame, by_prompt: pd.DataFrame) -> str:
     """Lay out one row per method, the least biased first."""
     head = ["method", "updates", f"{ATTRIBUTE} bias (95 %)", "by seed", "rms, no noise", *QUALITY.values()]
-    head += ["gaming gap", "s"]
+    head += ["gaming gap", "s", "peak GB"]
+    memory = pd.read_csv(HERE / "memory.csv", index_col="method")["peak_gb"]
     lines = []
     for name in by_prompt.mean().sort_values().index:
         mine = facts[facts["method"] == name].sort_values("seed")
@@ -95,9 +96,9 @@ def markdown(facts: pd.DataFrame, by_prompt: pd.DataFrame) -> str:
         cells = [name, text(mean["updates"], ".0f"), f"{mean['bias_mean']:.3f} ({low:.2f}–{high:.2f})"]
         cells += [" ".join(f"{value:.2f}" for value in mine["bias_mean"]), text(mean["debiased"], ".3f")]
         cells += [text(mean[key], ".3f") for key in QUALITY]
-        lines.append([*cells, text(mean["gaming_gap"], "+.3f"), text(mean["training_seconds"], ".0f")])
-    below = f"Noise floor of every row: {facts['floor'].mean():.3f}. Seeds: {facts['seed'].nunique()}."
-    return f"{markdown_table(head, lines)}\n\n{below}\n"
+        cells += [text(mean["gaming_gap"], "+.3f"), text(mean["training_seconds"], ".0f")]
+        lines.append([*cells, text(memory.get(name, float("nan")), ".2f")])
+    return f"{markdown_table(head, lines)}\n\nNoise floor of every row: {facts['floor'].mean():.3f}.\n"
 
 
 def text(value: float, spec: str) -> str:

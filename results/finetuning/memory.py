@@ -1,0 +1,42 @@
+"""Measure the memory that finetuning takes: two updates of every method, each in a process of its own.
+
+`python results/finetuning/memory.py` writes memory.csv. A matrix is one process: its peak is that of its
+hungriest cell.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from fairbench.runs.matrix import load_matrix
+from fairbench.runs.measurement import spelled
+from fairbench.storage import atomic_write_text
+
+HERE = Path(__file__).parent
+SMALL = ("--updates", "2", "--test-prompts", "2", "--images-per-prompt", "2", "--json")
+
+
+def main() -> None:
+    """Write one row per method."""
+    options = {
+        spelled(cell.config.method, {k: v for k, v in cell.config.method_options.items() if k != "updates"})
+        for cell in load_matrix(HERE / "matrix.yaml", {})
+    }
+    rows = [{"method": method, "peak_gb": round(peak(method) / 1e9, 2)} for method in sorted(options)]
+    atomic_write_text(HERE / "memory.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def peak(method: str) -> int:
+    """Return the most bytes that were resident at once in two updates and what goes with them."""
+    with TemporaryDirectory() as place:
+        run = Path(place) / "run"
+        command = ["fairbench", "run", "--method", method, *SMALL, "--out", str(run)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 our own names
+        return int(json.loads((run / "provenance.json").read_text())["peak_memory_bytes"])
+
+
+if __name__ == "__main__":
+    main()
