@@ -1,6 +1,7 @@
 """The scripts of results/: what they choose and what they write."""
 
 import importlib.util
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,12 +82,21 @@ def test_the_tables_are_written_between_their_marks(monkeypatch, tmp_path):
     (tmp_path / "runs" / "matrix.json").write_text(json.dumps(cells_frame(outcomes)))
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- tables -->\nold\n<!-- end of tables -->\nafter\n")
-    table.main(tmp_path / "runs")
+    obeyed = tmp_path / "explicit" / cells[0].name
+    obeyed.mkdir(parents=True)
+    shares = {"original": 1.0, "hard_prompt": 0.25}
+    variants = {name: {"obedience": {"gender": {"mean": share}}} for name, share in shares.items()}
+    (obeyed / "metrics.json").write_text(json.dumps({"variants": variants}))
+    table.main(tmp_path / "runs", tmp_path / "explicit")
     written = readme.read_text()
     assert written.startswith("before\n") and written.endswith("\nafter\n") and "old" not in written
     rows = [line.split(" | ") for line in written.splitlines() if "concept_algebra |" in line]
     assert [row[-2] for row in rows] == ["16", "40"]  # 4 steps of 2 + 2 and 2 + 8 rows
     assert "ethical_intervention-portraits-occupations-gender-s0: ethical_intervention needs" in written
+    lines = [line.split(" | ") for line in written.splitlines()]
+    column = next(line for line in lines if line[0] == "| method").index("obeys")
+    assert next(line for line in lines if line[0] == "| hard_prompt")[column] == "0.25"
+    assert next(line for line in lines if line[0] == "| concept_algebra")[column] == "–"
     csv = pd.read_csv(tmp_path / "gender.csv")
     assert {"bias_sd", "kid", "unet_rows_per_image", "training_seconds", "clip_t"} <= set(csv)
     assert set(csv["attribute"]) == {"gender", "race", "age"}
@@ -94,13 +104,9 @@ def test_the_tables_are_written_between_their_marks(monkeypatch, tmp_path):
 
 
 def test_the_finetuning_table_averages_over_seeds_and_tests_over_prompts(monkeypatch, tmp_path):
-    spec = importlib.util.spec_from_file_location(
-        "finetuning_table", PORTRAITS.parent / "finetuning" / "table.py"
-    )
-    table = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(table)
-    monkeypatch.setattr(table, "HERE", tmp_path)
+    table = script("table", monkeypatch, tmp_path, PORTRAITS.parent / "finetuning")
     (tmp_path / "README.md").write_text("a\n<!-- tables -->\nold\n<!-- end of tables -->\nb\n")
+    (tmp_path / "memory.csv").write_text("method,peak_gb\nnaive_dft,1.25\n")
     prompts = [f"p{number}" for number in range(8)]
 
     def variant(biases):
@@ -113,25 +119,64 @@ def test_the_finetuning_table_averages_over_seeds_and_tests_over_prompts(monkeyp
     def stored(place):
         method, seed = place.name.split("-")
         options = {"updates": 6} | ({"mode": "raw"} if method == "biased_dft" else {})
-        biases = {"biased_dft": [0.1 + 0.2 * int(seed)] * 8, "naive_dft": [0.7] * 8}[method]
+        bias = {"biased_dft": 0.1 + 0.2 * int(seed), "drtune": 0.6, "naive_dft": 0.7}[method]
         return SimpleNamespace(
             config={"method": method, "method_options": options, "seed": int(seed)},
             provenance={"unet_rows": {"training": 10}, "seconds": {"finetuning": 1.0}},
-            metrics={"variants": {"original": variant([0.8] * 8), method: variant(biases)},
+            metrics={"variants": {"original": variant([0.8] * 8), method: variant([bias] * 8)},
                      "gaming_gap": {"gender": {"value": 0.0}}},
         )  # fmt: skip
 
     monkeypatch.setattr(table, "load_run", stored)
-    for name in ("biased_dft-0", "biased_dft-1", "naive_dft-0", "naive_dft-1"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-        (tmp_path / "runs" / name / "status.json").touch()
+    longer = itertools.product((0, 1, 2), ("biased_dft", "drtune"))
+    for seed, name in [*longer, (0, "naive_dft"), (1, "naive_dft")]:
+        (tmp_path / "runs" / f"{name}-{seed}").mkdir(parents=True)
+        (tmp_path / "runs" / f"{name}-{seed}" / "status.json").touch()
     table.main(tmp_path / "runs")
     written = (tmp_path / "README.md").read_text()
-    rows = [line for line in written.splitlines() if line.startswith("| ")][2:]
-    assert [row.split(" | ")[0] for row in rows] == ["| biased_dft[mode=raw]", "| naive_dft", "| original"]
-    assert "0.200 (0.20–0.20) | 0.10 0.30" in rows[0] and "Seeds: 2" in written
+    rows = [line.split(" | ") for line in written.splitlines() if line.startswith("| ")]
+    raw, drtune, naive, original, _, _, both = rows[2:]
+    assert [row[0][2:] for row in (raw, drtune, naive, original)] == [
+        "biased_dft[mode=raw]", "drtune", "naive_dft", "original",
+    ]  # fmt: skip
+    # every row from the seeds that all have; what has more of them is compared on all
+    assert raw[2:4] == ["0.200 (0.20–0.20)", "0.10 0.30"]
+    assert (raw[-1], naive[-1]) == ("– |", "1.25 |")
+    # t = .3 / (.2 / sqrt 3) = 2.598 with two degrees of freedom
+    assert both == [
+        "| biased_dft[mode=raw] to drtune", "+0.500 +0.300 +0.100", "+0.300", "0.008", "0.122 |",
+    ]  # fmt: skip
     pairs = pd.read_csv(tmp_path / "pairs.csv").set_index(["first", "second"])
     assert pairs.loc[("biased_dft[mode=raw]", "original"), "difference"] == pytest.approx(0.6)
-    assert pairs["p_value"].tolist() == pytest.approx([2 / 2**8] * 3, abs=1e-4)
-    assert pairs["p_holm"].tolist() == pytest.approx([6 / 2**8] * 3, abs=1e-4)
-    assert len(pd.read_csv(tmp_path / "runs.csv")) == 6
+    assert pairs["p_value"].tolist() == pytest.approx([2 / 2**8] * 6, abs=1e-4)
+    assert pairs["p_holm"].tolist() == pytest.approx([12 / 2**8] * 6, abs=1e-4)
+    assert len(pd.read_csv(tmp_path / "runs.csv")) == 11
+
+
+def test_the_joint_table_shows_the_original_once_and_every_run(monkeypatch, tmp_path):
+    table = script("table", monkeypatch, tmp_path, PORTRAITS.parent / "joint")
+    (tmp_path / "README.md").write_text("<!-- tables -->\n<!-- end of tables -->\n")
+
+    def run(olds, attributes):
+        def variant(gap, olds):
+            rows = [{"images": 8, "counts": {"young": 8 - old, "old": old}} for old in olds]
+            summary = {"bias_mean": gap, "bias_sd": 0.1, "interval": [gap - 0.1, gap + 0.1], "floor": 0.07}
+            bias = dict.fromkeys([*table.BIASES, "age"], summary | {"per_prompt": rows})
+            return {"bias": bias, "quality": {"recognised": {"mean": gap}}}
+
+        variants = {"original": variant(0.8, [0, 4]), "biased_dft": variant(0.3, olds)}
+        return SimpleNamespace(
+            config={"method": "biased_dft", "attributes": attributes}, metrics={"variants": variants}
+        )
+
+    table.main([run([2, 2], ["gender", "race"]), run([1, 3], ["gender", "race", "age"])])
+    lines = (tmp_path / "README.md").read_text().splitlines()
+    assert lines[3].startswith("| original | 0.80 ± 0.10 (0.70–0.90) |")
+    assert [line.split(" | ")[4] for line in lines[3:6]] == [
+        "0.250 ± 0.354",
+        "0.250 ± 0.000",
+        "0.250 ± 0.177",
+    ]
+    assert lines[5].startswith("| biased_dft: gender x race x age | 0.30")
+    assert lines[7].startswith("2 occupations, 8 images each. Noise floors: gender 0.070")
+    assert pd.read_csv(tmp_path / "joint.csv")["recognised"].tolist() == [0.8, 0.3, 0.3]

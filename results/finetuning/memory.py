@@ -21,16 +21,16 @@ SMALL = ("--updates", "2", "--test-prompts", "2", "--images-per-prompt", "2", "-
 
 def main() -> None:
     """Write one row per method."""
-    options = {
+    methods = {
         spelled(cell.config.method, {k: v for k, v in cell.config.method_options.items() if k != "updates"})
         for cell in load_matrix(HERE / "matrix.yaml", {})
     }
-    rows = [{"method": method, "peak_gb": round(peak(method) / 1e9, 2)} for method in sorted(options)]
+    rows = [{"method": method, "peak_gb": round(peak(method) / 1e9, 2)} for method in sorted(methods)]
     atomic_write_text(HERE / "memory.csv", pd.DataFrame(rows).to_csv(index=False))
 
 
 def peak(method: str) -> int:
-    """Return the most bytes that were resident at once in two updates and what goes with them."""
+    """Return the most bytes that a whole run of two updates had resident; runs the command on the PATH."""
     with TemporaryDirectory() as place:
         run = Path(place) / "run"
         command = ["fairbench", "run", "--method", method, *SMALL, "--out", str(run)]

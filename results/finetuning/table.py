@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy.stats import ttest_1samp
 
 from fairbench.markdown import markdown_table, write_between_marks
 from fairbench.metrics.intervals import mean_interval
@@ -36,10 +37,17 @@ def main(runs: Path) -> None:
         facts = pd.concat([facts, pd.read_csv(HERE / "runs.csv")])
     facts = facts.drop_duplicates(["method", "seed"])  # the original comes with every run
     facts = facts.sort_values(["method", "seed"], ignore_index=True)
-    by_prompt = facts.groupby("method")[[name for name in facts if name.startswith(PROMPT)]].mean().T
     atomic_write_text(HERE / "runs.csv", facts.to_csv(index=False, float_format="%.5g"))
+    seeds = set.intersection(*(set(rows["seed"]) for _, rows in facts.groupby("method")))
+    shared = facts[facts["seed"].isin(seeds)]
+    by_prompt = shared.groupby("method")[biases(facts)].mean().T
     atomic_write_text(HERE / "pairs.csv", pairs(by_prompt).to_csv(index=False, float_format="%.4f"))
-    write_between_marks(HERE / "README.md", markdown(facts, by_prompt))
+    write_between_marks(HERE / "README.md", markdown(shared, by_prompt) + more_seeds(facts, len(seeds)))
+
+
+def biases(facts: pd.DataFrame) -> list[str]:
+    """Return the names of the columns that hold the bias of one prompt."""
+    return [name for name in facts if name.startswith(PROMPT)]
 
 
 def facts_of(run: StoredRun) -> list[dict[str, Any]]:
@@ -81,6 +89,21 @@ def pairs(by_prompt: pd.DataFrame) -> pd.DataFrame:
     tests["difference"] = [change.mean() for change in changes]
     tests["p_value"] = [float(sign_flip_test(change.to_numpy())) for change in changes]
     return tests.assign(p_holm=holm(tests["p_value"]))
+
+
+def more_seeds(facts: pd.DataFrame, common: int) -> str:
+    """Lay out the pairs of methods that have more seeds than the others, compared on all that they share."""
+    runs = {name: rows.set_index("seed")[biases(facts)] for name, rows in facts.groupby("method")}
+    runs = {name: rows for name, rows in runs.items() if len(rows) > common and name != ORIGINAL}
+    head = ["difference in bias", "by seed", "mean", "p over occupations", "p over trainings"]
+    lines = []
+    for one, other in itertools.combinations(runs, 2):
+        change = (runs[other] - runs[one]).dropna()
+        by_seed = change.mean(axis=1)
+        cells = [f"{one} to {other}", " ".join(f"{value:+.3f}" for value in by_seed)]
+        cells += [f"{by_seed.mean():+.3f}", f"{float(sign_flip_test(change.mean().to_numpy())):.3f}"]
+        lines.append([*cells, f"{ttest_1samp(by_seed, 0).pvalue:.3f}"])
+    return f"\n{markdown_table(head, lines)}\n" if lines else ""
 
 
 def markdown(facts: pd.DataFrame, by_prompt: pd.DataFrame) -> str:
