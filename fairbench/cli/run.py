@@ -237,7 +237,7 @@ def _named(key: str, text: str | None) -> dict[str, Any]:
 def _rows(text: str | None) -> int | str | None:
     if text in (None, "auto"):
         return text
-    if not text.isdigit():
+    if not text.isdecimal():
         raise UserError(f"--rows {text}: give a number of U-Net rows, or auto")
     return int(text)
 

@@ -16,31 +16,11 @@ from torch.nn.functional import normalize
 
 from fairbench.attributes import FACE_THRESHOLD
 from fairbench.errors import UserError
-from fairbench.judges.faces import aligned, squared, whole_image
+from fairbench.judges.faces import Detections, aligned, squared, whole_image
 
 if TYPE_CHECKING:
     from fairbench.features.image_features import ImageFeatures
     from fairbench.judges.faces import FaceDetector
-
-
-@dataclass(frozen=True)
-class Found:
-    """The largest face of each of N pictures.
-
-    Attributes
-    ----------
-    boxes
-        N x 4, what counts as the region of the face.
-    landmarks
-        N x 5 x 2, as in `fairbench.judges.faces.Detections`.
-    """
-
-    boxes: Tensor
-    landmarks: Tensor
-
-    def __getitem__(self, rows: Tensor) -> Found:
-        """Return those of some pictures."""
-        return Found(self.boxes[rows], self.landmarks[rows])
 
 
 class Faces(Protocol):
@@ -58,11 +38,11 @@ class Faces(Protocol):
     def real(self) -> Tensor:
         """M x D features of real faces, of length 1."""
 
-    def find(self, images: Tensor) -> Found:
-        """Return where the largest face of each picture is."""
+    def find(self, images: Tensor) -> Detections:
+        """Return the largest face of each picture; its box is what counts as its region."""
 
-    def features(self, images: Tensor, found: Found) -> Tensor:
-        """Return N x D features of these faces, of length 1; gradients reach the images."""
+    def features(self, images: Tensor, landmarks: Tensor) -> Tensor:
+        """Return N x D features of the faces with these landmarks, of length 1, differentiably."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +76,11 @@ class WholePictures:
         with torch.no_grad():
             return normalize(self.network(self.pictures()), dim=1)
 
-    def find(self, images: Tensor) -> Found:
+    def find(self, images: Tensor) -> Detections:
         """Return the whole picture, N times."""
-        boxes, _, landmarks = whole_image(images)
-        return Found(boxes, landmarks)
+        return whole_image(images)
 
-    def features(self, images: Tensor, found: Found) -> Tensor:
+    def features(self, images: Tensor, landmarks: Tensor) -> Tensor:
         """Return N x D features of the pictures, of length 1."""
         return normalize(self.network(images), dim=1)
 
@@ -150,23 +129,24 @@ class DetectedFaces:
         found = []
         with torch.no_grad():
             for images in self.pictures():
-                there = self.find(images)
-                seen = there.boxes.any(1)
-                found.append(self.features(images[seen], there[seen]))
+                boxes, _, landmarks = self.find(images)
+                seen = boxes.any(1)
+                found.append(self.features(images[seen], landmarks[seen]))
         if not sum(map(len, found)):
             raise UserError(
                 "no face is found in any of the real faces: name another folder or training judge"
             )
         return torch.cat(found)
 
-    def find(self, images: Tensor) -> Found:
-        """Return the squares around the largest faces, which may reach out of the pictures, and landmarks."""
-        boxes, scores, landmarks = self.detect(images)
-        return Found(squared(boxes, self.enlarge) * (scores >= FACE_THRESHOLD)[:, None], landmarks)
+    def find(self, images: Tensor) -> Detections:
+        """Return the largest faces, each box a square that may reach out of the picture."""
+        found = self.detect(images)
+        seen = found.scores >= FACE_THRESHOLD
+        return found._replace(boxes=squared(found.boxes, self.enlarge) * seen[:, None])
 
-    def features(self, images: Tensor, found: Found) -> Tensor:
+    def features(self, images: Tensor, landmarks: Tensor) -> Tensor:
         """Return N x D features of the aligned faces, of length 1."""
-        faces = aligned(images, found.landmarks, self.network.description.image_size)
+        faces = aligned(images, landmarks, self.network.description.image_size)
         return normalize(self.network(faces) + self.network(faces.flip(3)), dim=1)
 
 

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from fairbench.alignment import Targets, alignment_loss, expected_targets
 from fairbench.finetuning.batches import Batch
-from fairbench.finetuning.faces import Faces, Found, face_loss, inside
+from fairbench.finetuning.faces import Faces, face_loss, inside
 from fairbench.finetuning.semantics import OriginalPictures, factors, preservation_loss
 from fairbench.finetuning.settings import Settings, per_attribute
 from fairbench.seeding import image_seed
 
 if TYPE_CHECKING:
     from fairbench.intervention import FitContext
+    from fairbench.judges.faces import Detections
 
 UNDECIDED = 0.8
 """A judge that gives its likeliest class less is undecided; of two classes: both between .2 and .8."""
@@ -141,7 +142,7 @@ class Objective:
     def _region(
         self,
         images: Tensor,
-        faces: Found | None,
+        faces: Detections | None,
         present: Tensor,
         labels: Mapping[str, Tensor],
         known: Mapping[str, Tensor],
@@ -157,7 +158,7 @@ class Objective:
     def _face(
         self,
         images: Tensor,
-        faces: Found,
+        faces: Detections,
         present: Tensor,
         labels: Mapping[str, Tensor],
         known: Mapping[str, Tensor],
@@ -170,7 +171,7 @@ class Objective:
                 for name, label in labels.items()
             ]
         ).all(0)
-        found = self._faces.features(images, faces)
+        found = self._faces.features(images, faces.landmarks)
         return face_loss(found, known["face/features"], keeps, self._faces.real.to(found), present)
 
     @property

@@ -110,7 +110,7 @@ class OriginalPictures:
             images = images.to(face.device)
             found = self._faces.find(images)
             seen["face/box"] = found.boxes * face[:, None]
-            seen["face/features"] = self._faces.features(images, found)
+            seen["face/features"] = self._faces.features(images, found.landmarks)
         return {name: column.cpu() for name, column in seen.items()}
 
 

@@ -3,6 +3,7 @@
 A detector is any callable from N x 3 x H x W images in [0, 1] to `Detections`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -29,8 +30,9 @@ LANDMARKS = (
     (41.5493, 92.3655),
     (70.7299, 92.2041),
 )
-"""Where eyes, nose and corners of the mouth lie in the 112 x 112 pictures that face networks learn from."""
+"""Where eyes, nose and corners of the mouth lie in the pictures that face networks learn from."""
 FRAME = 112
+"""The side of these pictures; a landmark on the left edge is at 0 here, and one on the right edge at 112."""
 
 
 class Detections(NamedTuple):
@@ -197,8 +199,9 @@ def aligned(images: "Tensor", landmarks: "Tensor", size: int) -> "Tensor":
     .. math:: (a, b) = \arg\min \sum_k |a\,d_k + b - l_k|^2
 
     with :math:`d_k` the landmarks of a picture and :math:`l_k` those of `LANDMARKS` at this size, as complex
-    numbers; the face shows at x what the picture has at :math:`(x - b) / a`. Black outside the picture,
-    bilinear, differentiable in ``images``.
+    numbers; the face shows at x what the picture has at :math:`(x - b) / a`. Black outside the picture;
+    differentiable in ``images``. Each pixel is the mean of bilinear samples, at least one per pixel that it
+    covers of a face no larger than the picture.
 
     Parameters
     ----------
@@ -209,18 +212,21 @@ def aligned(images: "Tensor", landmarks: "Tensor", size: int) -> "Tensor":
         Side of the faces.
     """
     import torch
-    from torch.nn.functional import grid_sample
+    from torch.nn.functional import avg_pool2d, grid_sample
 
     found = torch.view_as_complex(landmarks.double().contiguous())
     wanted = torch.view_as_complex(found.real.new_tensor(LANDMARKS)) * (size / FRAME)
     around, middle = found - found.mean(1, keepdim=True), wanted.mean()
     a = (around.conj() * (wanted - middle)).sum(1, keepdim=True) / around.abs().square().sum(1, keepdim=True)
     b = middle - a * found.mean(1, keepdim=True)
-    side = torch.arange(size, device=images.device, dtype=torch.double) + 0.5
+    # of the picture's size, not of the faces': a face must not depend on those it is batched with
+    finer = math.ceil(min(images.shape[2:]) / size)
+    side = (torch.arange(size * finer, device=images.device, dtype=torch.double) + 0.5) / finer
     pixels = torch.complex(*torch.meshgrid(side, side, indexing="xy")).flatten()
-    source = torch.view_as_real((pixels - b) / a).unflatten(1, (size, size))
+    source = torch.view_as_real((pixels - b) / a).unflatten(1, (len(side), len(side)))
     extent = source.new_tensor(images.shape[:1:-1])  # width, height
-    return grid_sample(images.float(), (2 * source / extent - 1).float(), align_corners=False)
+    sampled = grid_sample(images.float(), (2 * source / extent - 1).float(), align_corners=False)
+    return avg_pool2d(sampled, finer)
 
 
 def crop(images: "Tensor", boxes: "Tensor", size: int) -> "Tensor":

@@ -59,6 +59,7 @@ def _detected(given: Given, judge: "Judge", network: "ImageFeatures") -> "Detect
         for _, images in read_back(given.variants[-1], Path()):
             yield images.to(judge.device)
 
+    # "aligned" stands for how a face is cut out: what was seen otherwise must not be taken out of the cache
     sha256 = sha256_of(" ".join(["aligned", judge.sha256, network.sha256, given.sha256()]).encode())
     return DetectedFaces(*judge.detector, network, pictures, sha256)
 

@@ -3,12 +3,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fairbench.errors import UserError
 from fairbench.finetuning.faces import DetectedFaces, WholePictures, face_loss, inside
-from fairbench.judges.faces import Detections, squared, upright
+from fairbench.judges.faces import Detections, upright
 from tests.finetuning.stand_ins import Coarse
 
 corner = st.integers(0, 9)
@@ -55,7 +56,7 @@ def test_on_portraits_the_picture_is_the_face():
     images = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(1))
     found = faces.find(images)
     assert inside(found.boxes, found.boxes, 8, 10).all()
-    torch.testing.assert_close(faces.features(images, found).norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(faces.features(images, found.landmarks).norm(dim=1), torch.ones(2))
     assert not asked
     assert faces.real.shape == faces.real.shape == (3, 48) and asked == [1]
 
@@ -65,60 +66,55 @@ class Colour:
 
     name, description = "colour", SimpleNamespace(image_size=4)
 
+    def __init__(self):
+        self.shown = []
+
     def __call__(self, images):
-        self.shown = images
+        self.shown.append(images.detach())
         return images.mean((2, 3)) + 1e-3
 
 
 def bright(images):
-    """Find the face where a picture is bright, if anywhere: 2 wide and 4 high, from (3, 2)."""
+    """Find a face where a picture is bright, if anywhere: a box of 2 x 4 from (3, 0).
+
+    The landmarks are those of a face beside it, in the square of 4 from (6, 0), that lies on its side.
+    """
     there = images[:, 0, 2, 3] > 0.5
-    boxes = torch.tensor([3.0, 2, 5, 6]).expand(len(images), 4)
-    return Detections(boxes, there.float(), upright(squared(boxes, 1)))
+    boxes = torch.tensor([3.0, 0, 5, 4]).expand(len(images), 4)
+    x, y = upright(torch.tensor([[6.0, 0, 10, 4]]).expand(len(images), 4)).unbind(2)
+    return Detections(boxes, there.float(), torch.stack([8 - (y - 2), 2 + (x - 8)], 2))
 
 
 def painted(*colours):
-    """Return 10 x 12 pictures with the face of `bright` in a colour; black without one for None."""
-    images = torch.zeros(len(colours), 3, 10, 12)
+    """Return 4 x 12 pictures whose middle, both of what `bright` finds, has a colour; black ones for None."""
+    images = torch.zeros(len(colours), 3, 4, 12)
     for image, colour in zip(images, colours, strict=True):
         if colour is not None:
-            image[:, 2:6, 2:6] = torch.tensor(colour)[:, None, None]
+            image[:, :, 2:10] = torch.tensor(colour)[:, None, None]
     return images
 
 
-def test_a_detected_face_is_aligned_and_seen_from_both_sides():
+def test_a_detected_face_is_turned_upright_and_seen_from_both_sides():
     network = Colour()
-    faces = DetectedFaces(bright, 1.0, network, lambda: [], "")
-    images = painted((1.0, 0.5, 0.0), None).requires_grad_()
-    found = faces.find(images.detach())
-    assert found.boxes.tolist() == [[2, 2, 6, 6], [0, 0, 0, 0]]
-    features = faces.features(images, found)
-    expected = torch.tensor([1.0, 0.5, 0.0])
-    torch.testing.assert_close(network.shown[0], expected[:, None, None].expand(3, 4, 4))
-    torch.testing.assert_close(features[0], expected / expected.norm(), rtol=0, atol=2e-3)
-    (gradient,) = torch.autograd.grad(features[0, 1], images)
-    assert gradient[0, :, 2:6, 2:6].abs().sum() > 0
-    gradient[0, :, 2:6, 2:6] = 0
+    faces = DetectedFaces(bright, 1.0, network, list, "")
+    images = torch.rand(2, 3, 4, 12, generator=torch.Generator().manual_seed(0))
+    images[:, 0, 2, 3] = torch.tensor([0.9, 0.1])  # a face and none
+    found = faces.find(images)
+    assert found.boxes.tolist() == [[2, 0, 6, 4], [0, 0, 0, 0]]
+    assert DetectedFaces(bright, 2.0, network, list, "").find(images).boxes[0].tolist() == [0, -2, 8, 6]
+    pixels = images.requires_grad_()
+    features = faces.features(pixels, found.landmarks)
+    turned = images.detach()[..., 6:10].rot90(1, (2, 3))
+    torch.testing.assert_close(network.shown, [turned, turned.flip(3)], rtol=0, atol=1e-5)
+    torch.testing.assert_close(features, F.normalize(turned.mean((2, 3)) + 1e-3, dim=1), rtol=0, atol=1e-5)
+    (gradient,) = torch.autograd.grad(features[0, 1], pixels)
+    assert gradient[0, 1, :, 6:10].abs().min() > 0
+    gradient[0, :, :, 6:10] = 0
     assert gradient.abs().max() < 1e-5
-    larger = DetectedFaces(bright, 2.0, network, lambda: [], "").find(images.detach())
-    assert larger.boxes[0].tolist() == [0, 0, 8, 8]
-
-
-def test_a_face_and_its_mirror_image_are_the_same_person():
-    class LeftHalf(Colour):
-        def __call__(self, images):
-            return super().__call__(images[..., :2])
-
-    faces = DetectedFaces(bright, 1.0, LeftHalf(), lambda: [], "")
-    image = painted((1.0, 1.0, 1.0))
-    image[0, 0, 2:6, 4:6] = 0.6  # less red on one side
-    image[0, 1, 2:6, 2:4] = 0.6  # less green on the other
-    (feature,) = faces.features(image, faces.find(image))
-    torch.testing.assert_close(feature[0], feature[1])
 
 
 def test_real_faces_are_those_that_are_found():
-    batches = [painted((1.0, 0.0, 0.0), None), painted((0.6, 0.6, 0.0))]
+    batches = [painted(None, (1.0, 0.0, 0.0)), painted((0.6, 0.6, 0.0))]
     real = DetectedFaces(bright, 1.0, Colour(), lambda: batches, "").real
     half = 0.5**0.5
     torch.testing.assert_close(real, torch.tensor([[1, 0, 0], [half, half, 0]]), rtol=0, atol=2e-3)

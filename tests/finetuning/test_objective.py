@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -24,7 +23,8 @@ class NoOriginals:
             self.table[f"confidence/{name}"] = confidence
         if context.faces:
             found = context.faces.find(images)
-            self.table |= {"face/box": found.boxes, "face/features": context.faces.features(images, found)}
+            features = context.faces.features(images, found.landmarks)
+            self.table |= {"face/box": found.boxes, "face/features": features}
 
     def look_up(self, pictures, device):
         return self.table
@@ -35,7 +35,7 @@ class UpperHalves(WholePictures):
 
     def find(self, images):
         found = super().find(images)
-        return replace(found, boxes=found.boxes * torch.tensor([1, 1, 1, 0.5]))
+        return found._replace(boxes=found.boxes * torch.tensor([1, 1, 1, 0.5]))
 
 
 def noisy(count, seed):
