@@ -1,7 +1,7 @@
 """Write the table of this folder: the original model, then every run given, each as its judge sees it.
 
-`python results/joint/table.py RUN RUN ...` writes joint.csv and the table in README.md. The runs are of the same
-original images: what is shown of these is taken from the first.
+`python results/joint/table.py RUN RUN ...` writes joint.csv and the table in README.md. The runs have the same
+original images, of which the first tells.
 """
 
 import sys
@@ -40,7 +40,7 @@ def main(runs: list[StoredRun]) -> None:
 
 
 def row(name: str, variant: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one row: biases and share old as mean and standard deviation over occupations, qualities as means."""
+    """Return one row: means, and of what differs between occupations the standard deviation over these."""
     cells: dict[str, Any] = {"model": name}
     for attribute in BIASES:
         summary = variant["bias"][attribute]
