@@ -1,7 +1,7 @@
 """Write the table of this folder: the original model, then every run given, each as its judge sees it.
 
-`python results/joint/table.py RUN RUN ...` writes joint.csv and the table in README.md. The runs have the same
-original images, of which the first tells.
+`python results/joint/table.py RUN RUN ...` writes joint.csv and the table in README.md. The runs have the
+same original images, of which the first tells.
 """
 
 import sys
