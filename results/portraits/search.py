@@ -35,7 +35,7 @@ def main(searched: Path) -> None:
     atomic_write_text(HERE / "search.csv", table.round(4).to_csv(index=False))
     methods = dict.fromkeys(cell.config.method for cell in cells)
     chosen = [table.settings[best[name]] if name in best else name for name in methods]
-    matrix = {"methods": chosen, "attributes": ["gender"], "seeds": [0]}
+    matrix = {"methods": chosen, "attributes": ["gender", "gender,race", "race"], "seeds": [0]}
     atomic_write_yaml(HERE / "matrix.yaml", matrix)
     print(f"{len(table)} of {len(cells)} cells are finished; wrote search.csv and matrix.yaml")
 

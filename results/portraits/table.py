@@ -1,8 +1,8 @@
 """Write the tables and pictures of this folder from the runs of its matrix.
 
-After `fairbench run --matrix results/portraits/matrix.yaml --out runs/portraits`,
-`python results/portraits/table.py runs/portraits` writes a CSV file, a picture, and a table in README.md for
-every set of attributes that was balanced.
+`python results/portraits/table.py runs/portraits runs/explicit` writes a CSV file, a picture, and a table in
+README.md for every set of attributes that was balanced. The second directory has, under the same names, what
+each run does to prompts that name a class.
 """
 
 import json
@@ -24,19 +24,19 @@ HERE = Path(__file__).parent
 QUALITY = {"recognised": "recognised", "clip_t": "CLIP-T", "clip_i": "CLIP-I", "dino": "DINO"}
 
 
-def main(matrix: Path) -> None:
-    """Read the finished cells below ``matrix``."""
+def main(matrix: Path, explicit: Path) -> None:
+    """Read the finished cells below ``matrix``, and what is known of them below ``explicit``."""
     cells = json.loads((matrix / "matrix.json").read_text(encoding="utf-8"))
     names = dict.fromkeys(cell["run"] for cell in cells if cell["state"] == "done")
     groups: dict[tuple[str, ...], list[StoredRun]] = {}
     for run in (load_run(matrix / name) for name in names):
         groups.setdefault(tuple(run.metrics["attributes"]), []).append(run)
-    text = "\n".join(section(asked, runs) for asked, runs in groups.items())
+    text = "\n".join(section(asked, runs, explicit) for asked, runs in groups.items())
     text += "".join(f"\n{cell['run']}: {cell['reason']}.\n" for cell in cells if cell["state"] != "done")
     write_between_marks(HERE / "README.md", text)
 
 
-def section(asked: Sequence[str], runs: Sequence[StoredRun]) -> str:
+def section(asked: Sequence[str], runs: Sequence[StoredRun], explicit: Path) -> str:
     """Write the CSV file and the picture of runs that balanced the same, and return their table."""
     balanced = [*asked, *([" x ".join(asked)] if len(asked) > 1 else [])]
     others = [name for name in ATTRIBUTES if name not in asked]
@@ -44,11 +44,23 @@ def section(asked: Sequence[str], runs: Sequence[StoredRun]) -> str:
     stem = "-".join(asked)
     atomic_write_text(HERE / f"{stem}.csv", comparison_frame(found).drop(columns="path").to_csv(index=False))
     picture = pareto([run.metrics for run in runs], HERE / f"{stem}.png", attribute=balanced[-1])
-    table = markdown(found, balanced, others)
+    obeyed = {run["label"]: obedience(explicit / Path(run["path"]).name, asked) for run in found["runs"]}
+    table = markdown(found, balanced, others, obeyed)
     return f"## {balanced[-1]}\n\n{table}\n\n![bias against semantic change]({picture.name})\n"
 
 
-def markdown(found: Mapping[str, Any], balanced: Sequence[str], others: Sequence[str]) -> str:
+def obedience(evaluated: Path, asked: Sequence[str]) -> str:
+    """Return the share of pictures that show the class their prompt names, for every balanced attribute."""
+    path = evaluated / "metrics.json"
+    if not path.is_file():
+        return "–"
+    *_, shares = json.loads(path.read_text(encoding="utf-8"))["variants"].values()
+    return " / ".join(f"{shares['obedience'][name]['mean']:.2f}" for name in asked)
+
+
+def markdown(
+    found: Mapping[str, Any], balanced: Sequence[str], others: Sequence[str], obeyed: Mapping[str, str]
+) -> str:
     """Lay out one row per run, the least biased first."""
     rows = {name: {row["label"]: row for row in found["attributes"][name]} for name in (*balanced, *others)}
     floors = {name: next(iter(labelled.values()))["floor"] for name, labelled in rows.items()}
@@ -57,7 +69,7 @@ def markdown(found: Mapping[str, Any], balanced: Sequence[str], others: Sequence
         "draw class",
         *(f"{name}: bias ± sd (95 %), floor {floors[name]:.2f}" for name in balanced),
     ]
-    head += [*QUALITY.values(), "KID", *others, "U-Net rows", "training"]
+    head += [*QUALITY.values(), "KID", "obeys", *others, "U-Net rows", "training"]
     order = sorted(found["runs"], key=lambda run: rows[balanced[-1]][run["label"]]["rank"])
     lines = []
     for run in order:
@@ -66,7 +78,8 @@ def markdown(found: Mapping[str, Any], balanced: Sequence[str], others: Sequence
         spilt = [f"{rows[name][label]['bias_mean']:.2f}" for name in others]
         biases = [_bias(rows[name][label]) for name in balanced]
         kid = _number(run["kid"], ".4f")
-        lines.append([run["name"], run["draw_class"], *biases, *means, kid, *spilt, *cost(run)])
+        cells = [run["name"], run["draw_class"], *biases, *means, kid, obeyed[label], *spilt, *cost(run)]
+        lines.append(cells)
     return markdown_table(head, lines)
 
 
@@ -86,4 +99,4 @@ def _number(value: float | None, spec: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
