@@ -17,6 +17,7 @@ from fairbench.report.comparison import comparison_frame, cost
 from fairbench.report.pareto import pareto
 from fairbench.report.tables import FAIR
 from fairbench.runs.comparison import compare
+from fairbench.runs.matrix import load_matrix
 from fairbench.runs.stored import StoredRun, load_run
 from fairbench.storage import atomic_write_text
 
@@ -26,13 +27,14 @@ QUALITY = {"recognised": "recognised", "clip_t": "CLIP-T", "clip_i": "CLIP-I", "
 
 def main(matrix: Path, explicit: Path) -> None:
     """Read the finished cells below ``matrix``, and what is known of them below ``explicit``."""
-    cells = json.loads((matrix / "matrix.json").read_text(encoding="utf-8"))
-    names = dict.fromkeys(cell["run"] for cell in cells if cell["state"] == "done")
+    names = [cell.name for cell in load_matrix(HERE / "matrix.yaml", {})]
+    done = [name for name in names if (matrix / name / "metrics.json").is_file()]
     groups: dict[tuple[str, ...], list[StoredRun]] = {}
-    for run in (load_run(matrix / name) for name in names):
+    for run in (load_run(matrix / name) for name in done):
         groups.setdefault(tuple(run.metrics["attributes"]), []).append(run)
     text = "\n".join(section(asked, runs, explicit) for asked, runs in groups.items())
-    text += "".join(f"\n{cell['run']}: {cell['reason']}.\n" for cell in cells if cell["state"] != "done")
+    if missing := [name for name in names if name not in done]:
+        text += f"\nNot measured: {', '.join(missing)}.\n"
     write_between_marks(HERE / "README.md", text)
 
 
