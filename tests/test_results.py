@@ -94,7 +94,7 @@ def test_the_tables_are_written_between_their_marks(monkeypatch, tmp_path):
     assert written.startswith("before\n") and written.endswith("\nafter\n") and "old" not in written
     rows = [line.split(" | ") for line in written.splitlines() if "concept_algebra |" in line]
     assert [row[-2] for row in rows] == ["16", "40"]  # 4 steps of 2 + 2 and 2 + 8 rows
-    assert "\nNot measured: ethical_intervention-portraits-occupations-gender-s0, ethical_" in written
+    assert "\nNot measured for gender: ethical_intervention.\n" in written
     lines = [line.split(" | ") for line in written.splitlines()]
     column = next(line for line in lines if line[0] == "| method").index("obeys")
     assert next(line for line in lines if line[0] == "| hard_prompt")[column] == "0.25"

@@ -18,6 +18,7 @@ from fairbench.report.pareto import pareto
 from fairbench.report.tables import FAIR
 from fairbench.runs.comparison import compare
 from fairbench.runs.matrix import load_matrix
+from fairbench.runs.measurement import spelled
 from fairbench.runs.stored import StoredRun, load_run
 from fairbench.storage import atomic_write_text
 
@@ -27,14 +28,18 @@ QUALITY = {"recognised": "recognised", "clip_t": "CLIP-T", "clip_i": "CLIP-I", "
 
 def main(matrix: Path, explicit: Path) -> None:
     """Read the finished cells below ``matrix``, and what is known of them below ``explicit``."""
-    names = [cell.name for cell in load_matrix(HERE / "matrix.yaml", {})]
-    done = [name for name in names if (matrix / name / "metrics.json").is_file()]
     groups: dict[tuple[str, ...], list[StoredRun]] = {}
-    for run in (load_run(matrix / name) for name in done):
-        groups.setdefault(tuple(run.metrics["attributes"]), []).append(run)
-    text = "\n".join(section(asked, runs, explicit) for asked, runs in groups.items())
-    if missing := [name for name in names if name not in done]:
-        text += f"\nNot measured: {', '.join(missing)}.\n"
+    missing: dict[tuple[str, ...], list[str]] = {}
+    for cell in load_matrix(HERE / "matrix.yaml", {}):
+        config, run = cell.config, matrix / cell.name
+        if (run / "metrics.json").is_file():
+            groups.setdefault(config.attributes, []).append(load_run(run))
+        else:
+            missing.setdefault(config.attributes, []).append(spelled(config.method, config.method_options))
+    compared = {asked: runs for asked, runs in groups.items() if len(runs) > 1}
+    text = "\n".join(section(asked, runs, explicit) for asked, runs in compared.items())
+    for asked, names in missing.items():
+        text += f"\nNot measured for {' x '.join(asked)}: {', '.join(names)}.\n"
     write_between_marks(HERE / "README.md", text)
 
 
