@@ -16,6 +16,8 @@ from fairbench.metrics.bias import bias
 
 Alternative = Literal["two-sided", "greater"]
 RESAMPLES = 9999
+SUMS_AT_ONCE = 20_000_000
+"""Of one sign pattern over one row, so that no more than some hundred megabytes are needed."""
 LEVEL = 0.05
 """Of every family of tests."""
 FEWEST_PROMPTS = 5
@@ -100,12 +102,19 @@ def sign_flip_test(
     """
     table = np.nan_to_num(np.asarray(differences, dtype=float))
     signs, drawn = _signs(table.shape[-1], resamples, seed)
-    observed, flipped = table.sum(axis=-1)[..., None], table @ signs
+    rows = table.reshape(-1, table.shape[-1])
+    parts = np.array_split(rows, max(1, len(rows) * signs.shape[1] // SUMS_AT_ONCE))
+    extreme = np.concatenate([_as_extreme(part, signs, alternative) for part in parts])
+    return (extreme.reshape(table.shape[:-1]) + drawn) / (signs.shape[1] + drawn)
+
+
+def _as_extreme(rows: np.ndarray, signs: np.ndarray, alternative: Alternative) -> np.ndarray:
+    """Return per row how many of the patterns, P x B, make a sum that is at least as large as its own."""
+    observed, flipped = rows.sum(axis=-1)[:, None], rows @ signs
     if alternative == "two-sided":
         observed, flipped = abs(observed), abs(flipped)
-    slack = 1e-9 * abs(table).sum(axis=-1)[..., None]  # sums of the same numbers differ in their last digits
-    extreme = (flipped >= observed - slack).sum(axis=-1)
-    return (extreme + drawn) / (signs.shape[1] + drawn)
+    slack = 1e-9 * abs(rows).sum(axis=-1)[:, None]  # sums of the same numbers differ in their last digits
+    return (flipped >= observed - slack).sum(axis=-1)
 
 
 @cache

@@ -4,6 +4,7 @@ Every number comes from the stored records, prompt by prompt.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from fairbench.metrics.floor import noise_floor
 from fairbench.metrics.gap import gap_estimate
 from fairbench.metrics.intervals import mean_interval
 from fairbench.metrics.ranks import rank_intervals
-from fairbench.metrics.significance import LEVEL, floor_test, holm, sign_flip_test, welch_test
+from fairbench.metrics.significance import LEVEL, RESAMPLES, floor_test, holm, sign_flip_test, welch_test
 from fairbench.runs.entrants import Entrant, enter
 from fairbench.runs.panel import gaming, judge_panel
 from fairbench.runs.setting import Setting, find_setting, tables, target_of
@@ -24,6 +25,8 @@ from fairbench.runs.stored import StoredRun
 from fairbench.runs.unchanged import MARGINS, quality_changes
 
 SCHEMA_VERSION = 1
+PATTERNS_PER_TEST = 100
+"""Of the swaps drawn where there are too many for all: the smallest p-value is then adjusted to 0.01."""
 
 
 def compare(
@@ -113,13 +116,14 @@ def _attributes(asked: str | None, entrants: Sequence[Entrant]) -> list[str]:
 def _tests(setting: Setting, found: Mapping[str, Sequence[np.ndarray]]) -> list[dict[str, Any]]:
     """Test every pair of entrants on every attribute, as one family."""
     tests = []
+    family = len(found) * math.comb(len(setting.entrants), 2)
     for attribute, counts in found.items():
         target = target_of(setting.targets, attribute)
         pairs = list(itertools.combinations(range(len(setting.entrants)), 2))
         if setting.prompts is not None:
             sides = [paired_biases(counts[one], counts[other], target) for one, other in pairs]
             changes = np.array([other - one for one, other in sides])
-            p_values = sign_flip_test(changes).tolist()
+            p_values = sign_flip_test(changes, resamples=max(RESAMPLES, PATTERNS_PER_TEST * family)).tolist()
             means = [mean_known(change) for change in changes]
         else:
             sides = [unpaired_biases(counts[one], counts[other], target) for one, other in pairs]

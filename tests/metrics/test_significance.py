@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, permutation_test, ttest_1samp
 from scipy.stats import t as student
 
+from fairbench.metrics import significance
 from fairbench.metrics.counts import prompt_biases
 from fairbench.metrics.significance import (
     equivalence_test,
@@ -43,6 +44,14 @@ def test_flipping_signs_is_scipys_paired_permutation_test(alternative):
 
 def test_a_drawn_test_is_never_certain_and_counts_what_was_observed():
     assert sign_flip_test(np.ones(50), resamples=99) == pytest.approx(1 / 100)
+
+
+def test_many_rows_are_tested_as_each_alone(monkeypatch):
+    changes = np.random.default_rng(0).normal(0.2, 1, (3, 7, 40))
+    together = sign_flip_test(changes, resamples=199)
+    monkeypatch.setattr(significance, "SUMS_AT_ONCE", 1000)  # five rows
+    assert np.array_equal(sign_flip_test(changes, resamples=199), together)
+    assert sign_flip_test(changes[2, 6], resamples=199) == together[2, 6]
 
 
 def test_prompts_without_a_value_take_no_part_and_rows_are_tests():

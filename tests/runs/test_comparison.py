@@ -241,6 +241,22 @@ def test_a_prompt_without_a_face_has_no_say(stored):
     assert row(blind, "B")["beats"] == []
 
 
+def table_setting(labels):
+    """Return what `_tests` needs to know of runs of 50 prompts that differ in nothing else."""
+    labelled = [type("Labelled", (), {"label": label})() for label in labels]
+    return Setting(labelled, [], [], prompts=range(50), targets={}, notes=[])
+
+
+def test_what_cannot_be_chance_is_significant_among_however_many_runs():
+    """40 runs on 3 attributes are 2,340 tests, whose p-values Holm multiplies by as many."""
+    counts = [np.tile([2, 14], (50, 1)) for _ in range(39)] + [np.tile([8, 8], (50, 1))]
+    tests = _tests(table_setting(range(40)), dict.fromkeys(("gender", "race", "age"), counts))
+    assert len(tests) == 2340
+    for test in tests:
+        assert test["significant"] == (test["second"] == 39)
+        assert test["p_holm"] <= 0.0101 or test["p_holm"] == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 4, 8])
 def test_a_comparison_errs_as_often_as_it_says(classes):
@@ -250,9 +266,7 @@ def test_a_comparison_errs_as_often_as_it_says(classes):
     for _ in range(2000):
         chances = rng.dirichlet(np.ones(classes), 50)
         counts = [rng.multinomial(60, chances) for _ in range(2)]
-        labelled = [type("Labelled", (), {"label": label})() for label in "AB"]
-        setting = Setting(labelled, [], [], prompts=range(50), targets={}, notes=[])
-        [test] = _tests(setting, {"gender": counts})
+        [test] = _tests(table_setting("AB"), {"gender": counts})
         errors += test["significant"]
     print(f"K={classes}: {errors / 2000:.4f}")
     assert 0.03 <= errors / 2000 <= 0.07
