@@ -3,6 +3,7 @@
 Runs share prompts and noise, so they are compared prompt by prompt; many tests at once are Holm's.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Literal, TypedDict
@@ -102,7 +103,7 @@ def sign_flip_test(
     """
     table = np.nan_to_num(np.asarray(differences, dtype=float))
     signs, drawn = _signs(table.shape[-1], resamples, seed)
-    rows = table.reshape(-1, table.shape[-1])
+    rows = table.reshape(math.prod(table.shape[:-1]), table.shape[-1])
     parts = np.array_split(rows, max(1, len(rows) * signs.shape[1] // SUMS_AT_ONCE))
     extreme = np.concatenate([_as_extreme(part, signs, alternative) for part in parts])
     return (extreme.reshape(table.shape[:-1]) + drawn) / (signs.shape[1] + drawn)

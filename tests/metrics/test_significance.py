@@ -57,6 +57,7 @@ def test_many_rows_are_tested_as_each_alone(monkeypatch):
 def test_prompts_without_a_value_take_no_part_and_rows_are_tests():
     change = np.array([[0.1, 0.4, np.nan, 0.2], [0.0, 0.0, 0.0, 0.0], [np.nan] * 4])
     assert sign_flip_test(change).tolist() == [2 / 8, 1.0, 1.0]
+    assert sign_flip_test(np.empty((2, 0))).tolist() == [1.0, 1.0] and sign_flip_test([]) == 1
 
 
 def test_paired_by_prompt_and_only_where_both_have_a_value():
