@@ -1,6 +1,5 @@
 """A comparison as tables for people, and as one flat table for whoever wants to go on computing."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from fairbench.report.tables import ABSENT, FAIR, QUALITY
+from fairbench.report.tables import ABSENT, FAIR, QUALITY, shown
 
 Comparison = Mapping[str, Any]
 
@@ -72,7 +71,7 @@ def cost(run: Mapping[str, Any]) -> tuple[str, str]:
     """Write what a run took: U-Net rows per image, and seconds of training with its thousands of rows."""
     seconds, rows = run["training_seconds"], run["training_unet_rows"]
     training = ABSENT if seconds is None else f"{seconds:.0f} s" + (f", {rows / 1000:.0f}k" if rows else "")
-    return _text(run["unet_rows_per_image"], ".0f"), training
+    return shown(run["unet_rows_per_image"], ".0f"), training
 
 
 def _bias(comparison: Comparison) -> Table:
@@ -97,15 +96,15 @@ def _bias(comparison: Comparison) -> Table:
         for row in sorted(rows, key=lambda row: (row["rank"], row["label"])):
             mark = f"{FAIR} " if row["fair"] else ""
             cells = [
-                mark + _text(row["bias_mean"]),
+                mark + shown(row["bias_mean"]),
                 _range(row["interval"]),
-                _text(row["floor"]) if row["fair"] is not None else ABSENT,
-                _text(row["debiased"]),
+                shown(row["floor"]) if row["fair"] is not None else ABSENT,
+                shown(row["debiased"]),
                 "–".join(dict.fromkeys(f"{place:g}" for place in row["rank_interval"])),
                 " ".join(row["beats"]),
             ]
             gap = row["gaming_gap"]
-            cells += [_text(gap["value"], "+.2f"), _range(gap["interval"])] if gap else [ABSENT, ABSENT]
+            cells += [shown(gap["value"], "+.2f"), _range(gap["interval"])] if gap else [ABSENT, ABSENT]
             table.add_row(_name(comparison, row["label"]), *cells[: len(columns)])
         table.add_section()
     return table
@@ -130,14 +129,14 @@ def _changed(label: str, rows: Sequence[Mapping[str, Any]]) -> str:
     row = next((row for row in rows if row["label"] == label), None)
     if row is None:
         return ABSENT
-    return f"{'= ' if row['change'] and row['change']['unchanged'] else ''}{_text(row['mean'], '.3f')}"
+    return f"{'= ' if row['change'] and row['change']['unchanged'] else ''}{shown(row['mean'], '.3f')}"
 
 
 def _panel(comparison: Comparison) -> Iterator[Text]:
     """Say how far the judges agree, and whether the order of the runs hangs on one of them."""
     for attribute, panel in comparison["panel"].items():
         judges, alpha = panel["without"], panel["agreement"]
-        agreed = f"{_text(alpha['value'])} ({_range(alpha['interval'])})"
+        agreed = f"{shown(alpha['value'])} ({_range(alpha['interval'])})"
         yield Text(f"{attribute}: {len(judges)} judges agree with Krippendorff's alpha {agreed}")
         yield Text(f"  order by all of them: {' '.join(panel['order'])}")
         for judge, order in judges.items():
@@ -159,10 +158,6 @@ def _table(*columns: str) -> Table:
 def _name(comparison: Comparison, label: str) -> str:
     run = next(run for run in comparison["runs"] if run["label"] == label)
     return f"{label} {run['name']}"
-
-
-def _text(value: float | None, spec: str = ".2f") -> str:
-    return ABSENT if value is None or math.isnan(value) else format(value, spec)
 
 
 def _range(interval: Sequence[float] | None) -> str:

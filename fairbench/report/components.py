@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from fairbench.report import style
-from fairbench.report.tables import ABSENT
+from fairbench.report.tables import ABSENT, shown
 
 COLOURS = {"text_encoder": style.BLUE, "unet": style.ORANGE, "prefix": "#009e73"}
 
@@ -54,8 +54,8 @@ def table(run: str, found: Mapping[str, Any]) -> Table:
         laid.add_column(name, justify="right", no_wrap=True)
     for name, quantity in found["quantities"].items():
         entries = [quantity["parts"][part] for part in found["parts"]]
-        ends = (_number(quantity["before"], ".3f"), _number(quantity["after"], ".3f"))
-        laid.add_row(name, *ends, *(_number(entry["share"], ".0%") for entry in entries))
+        ends = (shown(quantity["before"], ".3f"), shown(quantity["after"], ".3f"))
+        laid.add_row(name, *ends, *(shown(entry["share"], ".0%") for entry in entries))
         laid.add_row("  95 % interval", "", "", *map(_interval, entries), style="dim")
     laid.caption = "share of each part in the change (Shapley), resampled over prompts"
     return laid
@@ -63,10 +63,6 @@ def table(run: str, found: Mapping[str, Any]) -> Table:
 
 def _label(run: str, part: str, runs: int) -> str:
     return f"{run}: {part}" if runs > 1 else part
-
-
-def _number(value: float | None, spec: str) -> str:
-    return ABSENT if value is None else format(value, spec)
 
 
 def _interval(entry: Mapping[str, Any]) -> str:

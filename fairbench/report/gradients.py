@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from fairbench.report import style
-from fairbench.report.tables import ABSENT
+from fairbench.report.tables import ABSENT, shown
 
 RULES = {
     "exact": ("exact (naive)", "#d55e00"),
@@ -134,7 +134,7 @@ def _table(title: str, columns: tuple[str, ...]) -> Table:
 
 def _cell(value: Any, spec: str) -> str:
     number = value.get("update") if isinstance(value, Mapping) else value
-    return ABSENT if number is None else format(number, spec)
+    return shown(number, spec)
 
 
 def _over_time(axes: Axes) -> None:

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from fairbench.report.pareto import pareto
-from fairbench.report.tables import ABSENT, method_of
+from fairbench.report.tables import ABSENT, method_of, shown
 from fairbench.runs.matrix import Outcome
 from fairbench.runs.provenance import cost
 from fairbench.runs.registry import ORIGINAL
@@ -47,9 +47,7 @@ def lay_out(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(column, justify="right")
     for row in rows:
         words = [str(row.get(name) or ABSENT) for name in WORDS]
-        numbers = [
-            ABSENT if row.get(name) is None else format(row[name], spec) for name, spec in NUMBERS.items()
-        ]
+        numbers = [shown(row.get(name), spec) for name, spec in NUMBERS.items()]
         table.add_row(*words, *numbers)
     return table
 

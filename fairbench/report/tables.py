@@ -50,7 +50,7 @@ def before_after(metrics: Metrics) -> Table:
     for key, (name, spec) in QUALITY.items():
         before, after = (_quality(metrics, variant, key) for variant in (ORIGINAL, method))
         if not (math.isnan(before) and math.isnan(after)):
-            values = [_text(before, spec), _text(after, spec), _text(after - before, f"+{spec}")]
+            values = [shown(before, spec), shown(after, spec), shown(after - before, f"+{spec}")]
             table.add_row(name, *(values if method else values[:1]))
             if ranges := _quality_ranges(metrics, method, key):
                 table.add_row(INTERVAL, *(ranges if method else ranges[:1]), style="dim")
@@ -135,7 +135,7 @@ def _bias_rows(metrics: Metrics, attribute: str, method: str | None) -> list[tup
     wanted = attribute in (*asked, PRODUCT.join(asked))
     paired = metrics.get("paired", {}).get(attribute) or {}
     change, floor = _number(paired.get("difference")), _number((after or before).get("floor"))
-    tail = [_text(change, "+.2f"), _p(paired), _text(floor), _images(after or before)]
+    tail = [shown(change, "+.2f"), _p(paired), shown(floor), _images(after or before)]
     rows = [
         (attribute, "bold", [_spread(before), _spread(after), *tail]),
         (INTERVAL, "dim", _ranges(before.get("interval"), after.get("interval"))),
@@ -158,7 +158,7 @@ def _judge_rows(metrics: Metrics, attribute: str, method: str | None) -> Iterato
             means = (_seen(metrics, name, judge, attribute).get("bias_mean") for name in (ORIGINAL, method))
             yield f"  {judge}", "dim", _pair(*means)
     if gap := metrics.get("gaming_gap", {}).get(attribute):
-        yield "  gaming gap", "dim", ["", _text(_number(gap["value"]), "+.2f"), "", "", "", ""]
+        yield "  gaming gap", "dim", ["", shown(_number(gap["value"]), "+.2f"), "", "", "", ""]
         yield INTERVAL, "dim", ["", _range(gap["interval"]), "", "", "", ""]
 
 
@@ -192,18 +192,19 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def _text(value: float, spec: str = ".2f") -> str:
-    return ABSENT if math.isnan(value) else format(value, spec)
+def shown(value: float | None, spec: str = ".2f") -> str:
+    """Write a number, or a dash where there is none."""
+    return ABSENT if value is None or math.isnan(value) else format(value, spec)
 
 
 def _pair(before: object, after: object) -> list[str]:
     """Return the cells of a row that has two numbers and their difference."""
     first, second = _number(before), _number(after)
-    return [_text(first), _text(second), _text(second - first, "+.2f"), "", "", ""]
+    return [shown(first), shown(second), shown(second - first, "+.2f"), "", "", ""]
 
 
 def _spread(summary: Mapping[str, Any]) -> str:
-    text = f"{_text(_number(summary.get('bias_mean')))} ± {_text(_number(summary.get('bias_sd')))}"
+    text = f"{shown(_number(summary.get('bias_mean')))} ± {shown(_number(summary.get('bias_sd')))}"
     return f"{FAIR} {text}" if indistinguishable(summary) else text
 
 

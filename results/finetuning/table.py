@@ -17,6 +17,7 @@ from scipy.stats import ttest_1samp
 from fairbench.markdown import markdown_table, write_between_marks
 from fairbench.metrics.intervals import mean_interval
 from fairbench.metrics.significance import holm, sign_flip_test
+from fairbench.report.tables import shown
 from fairbench.runs.measurement import spelled
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun, load_run
@@ -116,17 +117,12 @@ def markdown(facts: pd.DataFrame, by_prompt: pd.DataFrame) -> str:
         mine = facts[facts["method"] == name].sort_values("seed")
         mean = mine.mean(numeric_only=True)
         low, high = mean_interval(by_prompt[name]) or (float("nan"), float("nan"))
-        cells = [name, text(mean["updates"], ".0f"), f"{mean['bias_mean']:.3f} ({low:.2f}–{high:.2f})"]
-        cells += [" ".join(f"{value:.2f}" for value in mine["bias_mean"]), text(mean["debiased"], ".3f")]
-        cells += [text(mean[key], ".3f") for key in QUALITY]
-        cells += [text(mean["gaming_gap"], "+.3f"), text(mean["training_seconds"], ".0f")]
-        lines.append([*cells, text(memory.get(name, float("nan")), ".2f")])
+        cells = [name, shown(mean["updates"], ".0f"), f"{mean['bias_mean']:.3f} ({low:.2f}–{high:.2f})"]
+        cells += [" ".join(f"{value:.2f}" for value in mine["bias_mean"]), shown(mean["debiased"], ".3f")]
+        cells += [shown(mean[key], ".3f") for key in QUALITY]
+        cells += [shown(mean["gaming_gap"], "+.3f"), shown(mean["training_seconds"], ".0f")]
+        lines.append([*cells, shown(memory.get(name), ".2f")])
     return f"{markdown_table(head, lines)}\n\nNoise floor of every row: {facts['floor'].mean():.3f}.\n"
-
-
-def text(value: float, spec: str) -> str:
-    """Write a number, or a dash where there is none."""
-    return "–" if pd.isna(value) else format(value, spec)
 
 
 if __name__ == "__main__":

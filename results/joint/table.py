@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fairbench.markdown import markdown_table, write_between_marks
+from fairbench.report.tables import shown
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun, load_run
 from fairbench.storage import atomic_write_text
@@ -63,7 +64,7 @@ def markdown(table: pd.DataFrame) -> str:
             f"({each[f'{name} low']:.2f}–{each[f'{name} high']:.2f})"
             for name in BIASES
         ]
-        quality = ["–" if pd.isna(each[key]) else f"{each[key]:.3f}" for key in QUALITY]
+        quality = [shown(each[key], ".3f") for key in QUALITY]
         lines.append([each["model"], *biases, f"{each['old']:.3f} ± {each['old sd']:.3f}", *quality])
     return markdown_table(head, lines)
 

@@ -15,7 +15,7 @@ from fairbench.attributes import ATTRIBUTES
 from fairbench.markdown import markdown_table, write_between_marks
 from fairbench.report.comparison import comparison_frame, cost
 from fairbench.report.pareto import pareto
-from fairbench.report.tables import FAIR
+from fairbench.report.tables import ABSENT, FAIR, shown
 from fairbench.runs.comparison import compare
 from fairbench.runs.matrix import load_matrix
 from fairbench.runs.measurement import spelled
@@ -60,7 +60,7 @@ def obedience(evaluated: Path, asked: Sequence[str]) -> str:
     """Return the share of pictures that show the class their prompt names, for every balanced attribute."""
     path = evaluated / "metrics.json"
     if not path.is_file():
-        return "–"
+        return ABSENT
     *_, shares = json.loads(path.read_text(encoding="utf-8"))["variants"].values()
     return " / ".join(f"{shares['obedience'][name]['mean']:.2f}" for name in asked)
 
@@ -84,7 +84,7 @@ def markdown(
         means = [_quality(found, key, label) for key in QUALITY]
         spilt = [f"{rows[name][label]['bias_mean']:.2f}" for name in others]
         biases = [_bias(rows[name][label]) for name in balanced]
-        kid = _number(run["kid"], ".4f")
+        kid = shown(run["kid"], ".4f")
         cells = [run["name"], run["draw_class"], *biases, *means, kid, obeyed[label], *spilt, *cost(run)]
         lines.append(cells)
     return markdown_table(head, lines)
@@ -98,11 +98,7 @@ def _bias(row: Mapping[str, Any]) -> str:
 
 def _quality(found: Mapping[str, Any], key: str, label: str) -> str:
     means = [row["mean"] for row in found["quality"].get(key, ()) if row["label"] == label]
-    return _number(means[0] if means else None, ".3f")
-
-
-def _number(value: float | None, spec: str) -> str:
-    return "–" if value is None else format(value, spec)
+    return shown(means[0] if means else None, ".3f")
 
 
 if __name__ == "__main__":
