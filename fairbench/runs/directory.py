@@ -95,9 +95,13 @@ class RunDirectory:
 
     def contents(self) -> dict[str, Any]:
         """Return the sha256 of what the run that is here was made of; nothing where there is none."""
+        return self.provenance().get("sha256", {})
+
+    def provenance(self) -> dict[str, Any]:
+        """Return where the run that is here comes from; nothing where there is none."""
         path = self.path / "provenance.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8")).get("sha256", {}) if path.is_file() else {}
+            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         except ValueError as error:
             raise UserError(f"{path}: cannot be read: {error}") from None
 

@@ -42,7 +42,7 @@ def peak_memory() -> int:
 def cost(provenance: Mapping[str, Any], variant: str) -> dict[str, Any]:
     """Return what a variant took: ``unet_rows_per_image``, ``training_unet_rows``, ``training_seconds``.
 
-    None where nobody counted: for images that another run made, and in runs of an earlier version.
+    None where nobody counted: for images that fairbench did not make, and in runs of an earlier version.
     """
     rows, seconds = provenance.get("unet_rows", {}), provenance.get("seconds", {})
     trained = variant != ORIGINAL

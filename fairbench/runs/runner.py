@@ -107,7 +107,7 @@ def run(
         session = _Run(plan, place, instruments, made_of(), referred, progress, warn)
         if given and not place.adapter.is_dir():
             session.keep(given)
-        adopt(session.rows(ORIGINAL, "original"), place.path, [*filter(place.same_original, originals)])
+        session.take_over([*filter(place.same_original, originals)])
         metrics = session.to_the_end(draw)
     processes.call(False)
     return metrics
@@ -168,6 +168,14 @@ class _Run(Session):
         shutil.rmtree(self.place.training, ignore_errors=True)
         measurement = describe(self.plan, self.instruments, self.sequential)
         return self.results(variants, measurement, self.reference, draw)
+
+    def take_over(self, others: Sequence[Path]) -> None:
+        """Take over the original images that other runs hold, and what one of them cost."""
+        adopt(self.rows(ORIGINAL, "original"), self.place.path, others)
+        counted = (RunDirectory(other).provenance().get("unet_rows", {}) for other in others)
+        spent = [rows["per_image"][ORIGINAL] for rows in counted if ORIGINAL in rows.get("per_image", {})]
+        if spent:
+            self.unet_rows.setdefault("per_image", {}).setdefault(ORIGINAL, spent[0])
 
     def original_images(self) -> "pd.DataFrame":
         """Generate the test images of the model as it is; return their rows."""

@@ -3,7 +3,6 @@
 Each stage is timed, and does only what an interrupted one has left.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,8 +94,7 @@ class Session:
 
     def _begin(self, config: RunConfig, hashes: dict[str, Any]) -> dict[str, Any]:
         """Write the settings and where the run comes from; keep the times of an earlier part of it."""
-        path = self.place / "provenance.json"
-        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        earlier = self.place.provenance()
         device = str(getattr(self.instruments.model, "device", "cpu"))
         provenance = {
             "schema_version": SCHEMA_VERSION,
@@ -106,7 +104,7 @@ class Session:
             "unet_rows": earlier.get("unet_rows", {}),
             "peak_memory_bytes": earlier.get("peak_memory_bytes", 0),
         }
-        atomic_write_json(path, provenance)
+        atomic_write_json(self.place / "provenance.json", provenance)
         atomic_write_yaml(self.place / "config.yaml", config.model_dump(mode="json"))
         return provenance
 

@@ -14,6 +14,7 @@ from fairbench.networks import WEIGHTS
 from fairbench.runs.contents import contents
 from fairbench.runs.evaluator import evaluate_images
 from fairbench.runs.runner import run
+from fairbench.runs.stored import load_run
 from tests.judges.checkpoints import write_judge
 
 
@@ -116,6 +117,14 @@ def test_originals_of_another_model_of_the_same_name_are_not_taken_over(small, o
         for name in ("one", "other", "same")
     ]
     assert inodes[0] != inodes[1] == inodes[2]
+
+
+def test_what_originals_cost_is_taken_over_with_them(small, tmp_path):
+    """Two steps with guidance are four rows, in whichever run they were made."""
+    run(small.config(method="original"), tmp_path / "made")
+    run(small.config(method="original"), tmp_path / "taken", originals=[tmp_path / "made"])
+    counted = [load_run(tmp_path / name).provenance["unet_rows"]["per_image"] for name in ("made", "taken")]
+    assert counted == [{"original": 4}, {"original": 4}]
 
 
 def test_changed_images_and_labels_are_measured_anew(small, tmp_path):
