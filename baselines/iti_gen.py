@@ -5,7 +5,6 @@ They are learnt in CLIP's space of texts and images; the diffusion network takes
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import combinations
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -35,21 +34,25 @@ class ItiGen:
     r"""Append the learned word of the drawn class to every prompt.
 
     A word is q token embeddings, with several attributes the sum of those of its classes. With :math:`f` and
-    :math:`g` CLIP's image and text features, :math:`T` a prompt and :math:`P_k` the same with word k,
+    :math:`g` CLIP's image and text features, :math:`T` a prompt and :math:`P_k` the same with word k, the
+    words of an attribute follow
 
-    .. math:: L = \operatorname{mean}_{i<j}
-              \big[ 1 - \cos(\bar f_i - \bar f_j,\; \bar g(P_i) - \bar g(P_j)) \big]
-              + \operatorname{mean}_k \max\big(0,\; \lambda - \cos(g(P_k), g(T))\big),
+    .. math:: L = \operatorname{mean}_{i<j,\,o}
+              \big[ 1 - \cos(\bar f_i - \bar f_j,\; \bar g(P_{io}) - \bar g(P_{jo}))
+              + \max\big(0,\; \lambda - \tfrac{1}{2} \sum_{k \in \{i, j\}} \cos(g(P_{ko}), g(T))\big) \big],
 
-    the means :math:`\bar f_k` over reference pictures of class k, the pairs within each attribute.
+    i and j its classes, o whatever the others may be, :math:`\bar f_k` over reference pictures of class k.
 
     Source: arXiv 2309.05569. Here the references are pictures of the model for prompts that name the class,
-    all of them are used at once, the learning rate is constant, and a word stands before the end-of-text
-    token, which the authors' code overwrites.
+    all of them are used at once, the words are tried on several prompts (:math:`\bar g` is over these), the
+    attributes take their steps together, the learning rate is constant, words begin next to zero and not at
+    it, where no direction is defined, and a word stands before the end-of-text token, which the authors' code
+    overwrites.
 
     Limits: CLIP's text tower has to be the text encoder of the model, so it needs training features of that
     CLIP: Stable Diffusion 1.x with OpenAI's ViT-L/14, not 2.x, which takes an inner layer; SDXL is not
     supported. A word costs q tokens of every prompt, and there are as many as intersections.
+    Cost: 2 U-Net rows per image and step, as the original, and images_per_class images of every class to fit.
     """
 
     name: ClassVar[str] = "iti_gen"
@@ -107,15 +110,13 @@ class ItiGen:
             named = torch.stack(
                 [text_features(model, clip, [f"{text} {word}" for text in texts]) for word in words]
             )
-            direction = direction_loss(space, images, named.mean(1))
-            semantics = (config.similarity - (named * plain).sum(-1)).clamp(min=0).mean()
-            loss = direction + semantics
-            loss.backward()
-            return {
-                "loss": loss.item(),
-                "loss_direction": direction.item(),
-                "loss_semantics": semantics.item(),
-            }
+            near = (named * plain).sum(-1)
+            directions = [direction_loss(space, name, images[name], named.mean(1)) for name in space.names]
+            semantics = [semantic_loss(space, name, near, config.similarity) for name in space.names]
+            for name, *own in zip(space.names, directions, semantics, strict=True):
+                learnt[name].grad = torch.autograd.grad(own, learnt[name], retain_graph=True)[0]
+            turned, moved = (torch.stack(losses).mean().item() for losses in (directions, semantics))
+            return {"loss": turned + moved, "loss_direction": turned, "loss_semantics": moved}
 
         pace = Pace(config.learning_rate, ema_decay=0.0, optimizer="adam")
         with live_tokens(model, words, config.vectors, lambda: joint_vectors(space, learnt).flatten(0, 1)):
@@ -168,20 +169,33 @@ def text_features(model: TextToImage, clip: ImageFeatures, prompts: Sequence[str
     return F.normalize(hidden @ projection.to(hidden), dim=-1)
 
 
-def direction_loss(space: AttributeSpace, images: Mapping[str, Tensor], texts: Tensor) -> Tensor:
+def direction_loss(space: AttributeSpace, name: str, images: Tensor, texts: Tensor) -> Tensor:
     """Return the mean of one minus the cosine between image and text directions, over pairs of classes.
 
-    ``images`` holds K x D means per attribute, ``texts`` the mean of every class of the product.
+    ``images`` holds the K x D means of the classes of the attribute ``name``, ``texts`` the feature of every
+    class of the product of all; each pair is compared with the others held fixed.
     """
+    said = _by_class(space, name, texts)
+    first, second = torch.combinations(torch.arange(len(said))).T
+    seen = (images[first] - images[second]).unsqueeze(1).to(texts)
+    return (1 - F.cosine_similarity(seen, said[first] - said[second], dim=-1)).mean()
+
+
+def semantic_loss(space: AttributeSpace, name: str, near: Tensor, similarity: float) -> Tensor:
+    """Return by how much pairs of classes fall short of ``similarity``, as `direction_loss` pairs them.
+
+    ``near`` holds the cosines to n prompts without a word, of every class of the product: S x n.
+    """
+    said = _by_class(space, name, near)
+    first, second = torch.combinations(torch.arange(len(said))).T
+    return (similarity - (said[first] + said[second]) / 2).clamp(min=0).mean()
+
+
+def _by_class(space: AttributeSpace, name: str, rows: Tensor) -> Tensor:
+    """Return K x (S / K) x D from S x D: the classes of one attribute, and whatever the others may be."""
     sizes = [len(classes) for classes in space.classes.values()]
-    grid, losses = texts.reshape(*sizes, -1), []
-    for axis, name in enumerate(space.names):
-        others = [other for other in range(len(sizes)) if other != axis]
-        means = grid.mean(others) if others else grid
-        for i, j in combinations(range(sizes[axis]), 2):
-            seen = images[name][i] - images[name][j]
-            losses.append(1 - F.cosine_similarity(seen.to(texts), means[i] - means[j], dim=0))
-    return torch.stack(losses).mean()
+    axis = space.names.index(name)
+    return rows.reshape(*sizes, -1).movedim(axis, 0).reshape(sizes[axis], -1, rows.shape[-1])
 
 
 def joint_vectors(space: AttributeSpace, vectors: Mapping[str, Tensor]) -> Tensor:
@@ -192,7 +206,7 @@ def joint_vectors(space: AttributeSpace, vectors: Mapping[str, Tensor]) -> Tenso
 
 
 def _vectors(space: AttributeSpace, count: int, model: TextToImage, seed: int) -> dict[str, nn.Parameter]:
-    """Begin next to zero, as the source does at it, where no direction is defined yet."""
+    """Begin next to zero, where the source does."""
     generator = torch.Generator().manual_seed(seed)
     width = model.pipeline.text_encoder.get_input_embeddings().weight.shape[1]
     return {

@@ -34,11 +34,11 @@ class TimeEdit:
                    \Big(\lambda I + \tfrac{1}{n} \sum_l c_l c_l^T\Big)^{-1}
 
     over the tokens of n training prompts. The class is the one that the training judge misses most in images
-    of the original model, which is the anti-stereotype of the source. Inserted words are skipped and padding
-    is shifted with the text.
+    of the original model, which is the anti-stereotype of the source; a prompt that misses none is left out.
+    Inserted words are skipped and padding is shifted with the text; "a" that became "an" has no partner.
 
     Source: arXiv 2303.08084, which edits one prompt per model and tunes lambda, the only knob (smaller is
-    stronger), for each; here one model has to serve all prompts, so the sum is over all of them.
+    stronger), for each; here one model has to serve all prompts, so the mean is over all of them.
 
     Limits: with one lambda for all, some prompts cross over while others hardly move, and edits in opposite
     directions cancel in what the prompts share. Cost: 2 U-Net rows per image and step, as the original, and
@@ -78,12 +78,14 @@ class TimeEdit:
         config, model = self.config, context.model
         prompts = spread(context.prompts, config.concepts)
         shares = class_shares(context, prompts, config.images_per_concept)
-        missing = (torch.tensor(context.target.joint(context.space.names)) - shares).argmax(1).tolist()
-        old = [prompt.text for prompt in prompts]
-        new = [described(text, context.space, k) for text, k in zip(old, missing, strict=True)]
-        weights = time_weights(model, old, new, config.regularisation)
+        most, rarest = (torch.tensor(context.target.joint(context.space.names)) - shares).max(1)
+        edits = {
+            prompt.text: described(prompt.text, context.space, int(k))
+            for prompt, k, missing in zip(prompts, rarest, most, strict=True)
+            if missing > 0
+        }
+        weights = time_weights(model, [*edits], [*edits.values()], config.regularisation)
         tensors = {name: weight.cpu().contiguous() for name, weight in weights.items()}
-        edits = dict(zip(old, new, strict=True))
         settings = config.model_dump(mode="json", exclude={"updates"}) | {"edits": edits}
         return Intervention(self.name, self.draw_class, tensors, settings)
 
@@ -98,6 +100,8 @@ def time_weights(
     model: TextToImage, old: Sequence[str], new: Sequence[str], regularisation: float
 ) -> dict[str, Tensor]:
     """Return the key and value matrices with which n ``old`` prompts are read like the ``new`` ones."""
+    if not old:
+        return key_value_weights(model)
     tokens, ends = (model.tokens(old), model.tokens(new)), (end_rows(model, old), end_rows(model, new))
     states = embeddings(model, old), embeddings(model, new)
     keys, sources = [], []

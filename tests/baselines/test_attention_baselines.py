@@ -27,8 +27,7 @@ def test_the_closed_form_by_hand(relative, lower, preserved):
     rows = SubjectRows(torch.tensor([[1.0, 0]]), torch.tensor([[[0.0, 2]]]), torch.tensor([0]))
     kept = torch.tensor([[0.0, 1]])[:preserved]
     (weight,) = concept_edit(
-        {"w": torch.eye(2)}, rows, kept, torch.tensor([[0.5]]), 0.5, torch.tensor([1, 0.1])[: 1 + preserved],
-        relative=relative,
+        {"w": torch.eye(2)}, rows, kept, torch.tensor([[0.5]]), 0.5, 0.1, relative=relative
     ).values()  # fmt: skip
     assert_close(weight, torch.tensor([[1, 0], [lower, 1]]))
 
@@ -39,7 +38,7 @@ def scripted(monkeypatch, *turns):
 
     def shares(context, prompts, images, first):
         asked.append(first)
-        return torch.tensor(turns[first // images], dtype=torch.float64)
+        return torch.tensor(turns[first // images], dtype=torch.float64)[: len(prompts)]
 
     monkeypatch.setattr(uce, "class_shares", shares)
     return asked
@@ -91,6 +90,60 @@ def test_what_is_within_the_tolerance_is_left_and_all_of_it_ends_the_fit(task, m
     intervention = method.fit(task(updates=5))
     assert asked == [0] and intervention.settings["turns"] == 1
     assert all((change == 0).all() for change in changes(intervention, task().model).values())
+
+
+@pytest.mark.parametrize("edition", ["paper", "revised"])
+def test_every_turn_moves_what_is_unfinished_towards_what_it_lacks(task, monkeypatch, edition):
+    """The nurse lacks the second class and then the first; the cook is done at once; the DJ is preserved."""
+    paper, edits, asked = edition == "paper", [], []
+    turns = iter([{"nurse": [0.9, 0.1], "cook": [0.52, 0.48]}, {"nurse": [0.2, 0.8], "cook": [0.9, 0.1]}])
+
+    def shares(context, prompts, images, first):
+        asked.append([prompt.concept for prompt in prompts])
+        now = next(turns)
+        return torch.tensor([now[prompt.concept] for prompt in prompts], dtype=torch.float64)
+
+    def edit(weights, rows, kept, amounts, regularisation, preserve, *, relative):
+        edits.append((rows, kept, amounts.clone(), preserve, relative))
+        return {name: weight + 1 for name, weight in weights.items()}
+
+    monkeypatch.setattr(uce, "class_shares", shares)
+    monkeypatch.setattr(uce, "concept_edit", edit)
+    monkeypatch.setattr(uce, "spread", lambda prompts, count: prompts[:count])
+    context = task(updates=2)
+    first = context.prompts[0]
+    prompts = [
+        replace(first, id=name, text=f"face of a {name}", concept=name) for name in ("nurse", "cook", "DJ")
+    ]
+    context = replace(context, prompts=prompts)
+    learnt = UCE(UCE.Config(edition=edition, step_size=0.5, **QUICK)).fit(context).tensors
+    states = embeddings(context.model, ["face of a DJ", "face of a cook"])
+    (rows, kept, first, preserve, relative), (_, _, second, _, _) = edits
+    assert_close(first, torch.tensor([[-0.2, 0.2], [0, 0]], dtype=torch.float64))
+    if paper:
+        assert asked == [["nurse", "cook"], ["nurse"]]
+        assert_close(second, torch.tensor([[0.15, -0.15], [0, 0]], dtype=torch.float64))
+        assert_close(kept, states.flatten(0, 1))
+        assert len(rows.keys) > 2 and (preserve, relative) == (0.1, True)
+    else:
+        assert asked == [["nurse", "cook"]] * 2
+        assert_close(second, torch.tensor([[-0.05, 0.05], [-0.2, 0.2]], dtype=torch.float64))
+        last = len(context.model.pipeline.tokenizer("face of a DJ").input_ids) - 2
+        assert_close(kept, states[:1, last])
+        assert len(rows.keys) == 2 and (preserve, relative) == (1, False)
+    for name, weight in key_value_weights(context.model).items():  # from the last turn's, or the original's
+        assert_close(learnt[name], weight + (2 if paper else 1))
+
+
+def test_directions_take_the_length_of_all_rows_of_a_concept():
+    """Rows (3, 0) and (0, 4) have the length 5, the class's (6, 0) and (0, 8) of 10: half of it is added."""
+    rows = SubjectRows(torch.tensor([[3.0, 0], [0, 4]]), torch.tensor([[[6.0, 0]], [[0, 8.0]]]),
+                       torch.tensor([0, 0]))  # fmt: skip
+    one = [{"w": torch.eye(2)}, rows, torch.zeros(0, 2)]
+    (relative,) = concept_edit(*one, torch.tensor([[1.0]]), 0.5, 1.0, relative=True).values()
+    (absolute,) = concept_edit(*one, torch.tensor([[0.5]]), 0.5, 1.0, relative=False).values()
+    assert_close(relative, absolute)
+    assert_close(relative, torch.diag(torch.tensor([18.5 / 9.5, 32.5 / 16.5])))
 
 
 def test_an_interrupted_fit_counts_only_what_it_had_not(task, monkeypatch):
@@ -175,5 +228,14 @@ def test_the_class_that_is_missing_most_is_written_into_the_prompt(task, monkeyp
     monkeypatch.setattr(time_edit, "class_shares", lambda context, prompts, images: shares[: len(prompts)])
     edits = TimeEdit(TimeEdit.Config(concepts=2)).fit(task()).settings["edits"]
     assert edits == {"face of a nurse": "face of a male nurse", "face of a cook": "face of a female cook"}
+    shares[1] = 0.5
+    method = TimeEdit(TimeEdit.Config(concepts=2))
+    assert method.fit(task()).settings["edits"] == {"face of a nurse": "face of a male nurse"}
+    shares[0] = 0.5
+    nothing = method.fit(task())
+    assert nothing.settings["edits"] == {}
+    assert all(
+        torch.equal(nothing.tensors[name], weight) for name, weight in key_value_weights(task().model).items()
+    )
     zero = TimeEdit(TimeEdit.Config(concepts=2)).fit(task(target="gender=1/0")).settings["edits"]
     assert list(zero.values()) == ["face of a female nurse", "face of a female cook"]

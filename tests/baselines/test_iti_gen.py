@@ -1,6 +1,6 @@
 """Learned words: the losses against hand computation, the text features against CLIP's own."""
 
-from itertools import product
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,11 +9,19 @@ from pydantic import ValidationError
 from torch.testing import assert_close
 
 from fairbench.attributes import AttributeSpace
-from fairbench.baselines.iti_gen import ItiGen, direction_loss, joint_vectors, matching_clip, text_features
+from fairbench.baselines.iti_gen import (
+    ItiGen,
+    direction_loss,
+    joint_vectors,
+    matching_clip,
+    semantic_loss,
+    text_features,
+)
 from fairbench.errors import UserError
 from fairbench.features import build_features
 from fairbench.features.convert import clip_text_model
 from fairbench.intervention import Intervention
+from fairbench.models.live_tokens import live_tokens
 from tests.finetuning.stand_ins import Coarse, make_context, tiny_model
 from tests.tiny import tiny_tokenizer
 
@@ -50,29 +58,72 @@ def test_a_model_with_another_text_encoder_is_refused(pair):
         matching_clip(tiny_model(), [clip])
 
 
-def test_the_direction_loss_by_hand():
+def cosine(a, b):
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+@pytest.mark.parametrize(("name", "pairs", "others"), [("gender", 1, 4), ("race", 6, 2)])
+def test_the_losses_by_hand(name, pairs, others):
+    """Classes are told apart with the other attribute held fixed; the joint classes are g * 4 + r."""
     space = AttributeSpace(("gender", "race"))
     generator = torch.Generator().manual_seed(0)
-    images = {
-        "gender": torch.randn(2, 5, generator=generator),
-        "race": torch.randn(4, 5, generator=generator),
-    }
-    texts = torch.randn(8, 5, generator=generator)
+    images = torch.randn(len(space.classes[name]), 5, generator=generator)
+    texts, near = torch.randn(8, 5, generator=generator), torch.rand(8, 3, generator=generator)
+    directions, hinges = [], []
+    for i, j in combinations(range(len(images)), 2):
+        for other in range(others):
+            rows = (4 * i + other, 4 * j + other) if name == "gender" else (4 * other + i, 4 * other + j)
+            apart = (texts[rows[0]] - texts[rows[1]]).numpy()
+            directions.append(1 - cosine((images[i] - images[j]).numpy(), apart))
+            hinges += [max(0.0, 0.6 - float(near[rows[0], p] + near[rows[1], p]) / 2) for p in range(3)]
+    assert len(directions) == pairs * others and 0 < sum(hinge == 0 for hinge in hinges) < len(hinges)
+    assert float(direction_loss(space, name, images, texts)) == pytest.approx(np.mean(directions), rel=1e-5)
+    assert float(semantic_loss(space, name, near, 0.6)) == pytest.approx(np.mean(hinges), rel=1e-5)
 
-    def cosine(a, b):
-        return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
-    losses = []
-    for axis, name in enumerate(space.names):
-        members = {
-            k: [index for index, pair in enumerate(product(range(2), range(4))) if pair[axis] == k]
-            for k in range(len(space.classes[name]))
-        }
-        for i, j in ((i, j) for i in members for j in members if i < j):
-            texts_apart = texts[members[i]].mean(0) - texts[members[j]].mean(0)
-            losses.append(1 - cosine((images[name][i] - images[name][j]).numpy(), texts_apart.numpy()))
-    assert len(losses) == 1 + 6
-    assert float(direction_loss(space, images, texts)) == pytest.approx(np.mean(losses), rel=1e-5)
+def test_words_follow_the_losses_of_their_own_attribute(pair, tmp_path, monkeypatch):
+    """The first gradients, against those of the losses above taken one attribute at a time."""
+    from fairbench.baselines import iti_gen
+
+    model, clip = pair
+    references = {"gender": torch.eye(24)[:2], "age": torch.eye(24)[2:4]}
+    seen = {}
+
+    class Watched(iti_gen.Training):
+        def __init__(self, learnt, *rest):
+            super().__init__(learnt, *rest)
+            self.learnt = learnt
+
+        def run(self, updates, accumulate, log):
+            seen["row"] = accumulate(0)
+            seen["gradients"] = {name: words.grad.clone() for name, words in self.learnt.items()}
+            seen["words"] = self.learnt
+            return super().run(updates, accumulate, log)
+
+    monkeypatch.setattr(iti_gen, "Training", Watched)
+    monkeypatch.setattr(iti_gen, "_class_features", lambda context, clip, name, count: references[name])
+    context = make_context(tmp_path, model, attributes="gender,age", features=[clip], updates=1)
+    start = iti_gen._vectors(context.space, 1, model, context.seed)
+    ItiGen(ItiGen.Config(vectors=1, prompts_per_update=9, similarity=1)).fit(context)
+    texts = [prompt.text for prompt in context.prompts]
+    plain = text_features(model, clip, texts)
+    words = [f"<w{k}>" for k in range(4)]
+    expected, losses = {}, []
+    with live_tokens(model, words, 1, lambda: joint_vectors(context.space, start).flatten(0, 1)):
+        named = torch.stack(
+            [text_features(model, clip, [f"{text} {word}" for text in texts]) for word in words]
+        )
+        for name in context.space.names:
+            direction = direction_loss(context.space, name, references[name], named.mean(1))
+            semantics = semantic_loss(context.space, name, (named * plain).sum(-1), 1)
+            losses.append((direction.item(), semantics.item()))
+            (expected[name],) = torch.autograd.grad(direction + semantics, start[name], retain_graph=True)
+    for name, gradient in expected.items():
+        assert_close(seen["gradients"][name], gradient, rtol=1e-3, atol=1e-5)
+    direction, semantics = np.mean(losses, axis=0)
+    assert seen["row"] == pytest.approx(
+        {"loss": direction + semantics, "loss_direction": direction, "loss_semantics": semantics}, rel=1e-3
+    )
 
 
 def test_the_word_of_an_intersection_is_the_sum_of_those_of_its_classes():
