@@ -24,7 +24,7 @@ class AttributeSwitching:
 
     .. math:: c_i = \begin{cases} c(p) & i < \tau S \\ c(p') & i \ge \tau S \end{cases}
 
-    for the steps :math:`i = 0 \dots S-1`, with :math:`p'` of `HardPrompt`.
+    for the steps :math:`i = 0 \dots S-1`, with :math:`p'` of `HardPrompt` and :math:`\tau S` rounded.
 
     Source: the switching of MaxBer04/DebiasDiffusion, whose 22 of 50 steps is the default; the prompt queuing
     of FairQueue does the same with learnt embeddings.

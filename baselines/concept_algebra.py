@@ -14,6 +14,7 @@ from torch import Tensor
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
 from fairbench.editing.class_prompts import check_class_prompts
+from fairbench.errors import UserError
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks, Step, classifier_free_guidance
 from fairbench.models.text_to_image import TextToImage
@@ -70,7 +71,11 @@ class ConceptAlgebra:
     def check_task(
         self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
     ) -> None:
-        """Raise a ``UserError`` where the tokenizer lacks the word of a class."""
+        """Raise a ``UserError`` where the tokenizer lacks a word, or nothing aims at the target."""
+        if self.config.reference == "neutral" and not target.is_uniform:
+            raise UserError(
+                f"{self.name} aims at a ratio only with reference=drawn: leave --target out, or set it"
+            )
         check_class_prompts(model, space, [PERSON])
 
     def fit(self, context: FitContext) -> Intervention:

@@ -66,10 +66,13 @@ class DebiasVL:
     def check_task(
         self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
     ) -> None:
-        """Raise a ``UserError`` where the target is not uniform, or a class does not fit into a prompt."""
+        """Raise a ``UserError`` where the target is not uniform."""
         if not target.is_uniform:
             raise UserError(f"{self.name} cannot aim at a ratio: leave --target out, or use a drawn method")
-        check_class_prompts(model, space, prompts)
+
+    def check_fit(self, context: FitContext) -> None:
+        """Raise a ``UserError`` where a class cannot be written into a training prompt."""
+        check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
 
     def fit(self, context: FitContext) -> Intervention:
         """Solve for the projection."""

@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
 from fairbench.editing.class_prompts import check_class_prompts, class_embeddings
 from fairbench.editing.linear import orthonormal
@@ -52,11 +51,9 @@ class EmbeddingOffset:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def check_task(
-        self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
-    ) -> None:
-        """Raise a ``UserError`` where a class cannot be written into a prompt."""
-        check_class_prompts(model, space, prompts)
+    def check_fit(self, context: FitContext) -> None:
+        """Raise a ``UserError`` where a class cannot be written into a training prompt."""
+        check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
 
     def fit(self, context: FitContext) -> Intervention:
         """Find the differences of the class means and the point between them."""

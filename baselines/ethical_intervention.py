@@ -35,9 +35,9 @@ class EthicalIntervention:
 
     Limits: gender and race only. It states no ratio, so the target must be uniform. The sentence takes about
     twelve tokens, and a text encoder may make little of it. It does not fit into the 32 tokens of
-    `portraits`, whose vocabulary spells most of its words in pieces (the shortest prompts come to 38), nor do
-    the controls with long occupations. Cost: that of the original, 2 U-Net rows per image and step. SDXL is
-    not supported.
+    `portraits`, whose vocabulary spells most of its words in pieces (the shortest prompts come to 40); the
+    controls fit with all but a few long occupations, so run them with fewer ``--test-prompts``. Cost: that of
+    the original, 2 U-Net rows per image and step. SDXL is not supported.
     """
 
     name: ClassVar[str] = "ethical_intervention"

@@ -44,9 +44,7 @@ class FairDiffusion:
     Limits: one more U-Net row per class of every attribute. Many classes push against each other, and the
     scale has to be chosen by hand for a model; a prompt without people is pushed as well. The threshold is a
     quantile over the pixels of the latents, and has to be chosen for their number: of the 8 x 8 of
-    `portraits` the default leaves 4. There, 40 images of 10 validation occupations showed the four classes of
-    race in the shares .50 .32 .03 .15, and .35 .30 .28 .08 with a threshold of .5; the occupation was
-    recognised in .88 and .80 of them. SDXL is not supported.
+    `portraits` the default leaves 4. SDXL is not supported.
     """
 
     name: ClassVar[str] = "fair_diffusion"

@@ -38,7 +38,9 @@ class FairPCA:
     x is combined.
 
     Source: arXiv 2510.21363. Its code applies the scale s of the noise twice (0.36 for its 0.6); here it is
-    applied once.
+    applied once. There the noise is one number for an image, along one direction and the same for all rows;
+    here every row gets its own. Of 2048 dimensions it keeps 600 to 1800; by default all are kept here, and
+    then :math:`P P^T = I - U^T U`, the plain projection.
 
     Limits: written for a model with pooled embeddings, which Stable Diffusion 1.x and 2.x do not have; here
     the token rows are all there is. Only differences that are the same for all rows and prompts are replaced.
@@ -69,11 +71,14 @@ class FairPCA:
     def check_task(
         self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
     ) -> None:
-        """Raise a ``UserError`` where there are too many dimensions or a class does not fit into a prompt."""
+        """Raise a ``UserError`` where there are too many dimensions."""
         most = model.pipeline.text_encoder.config.hidden_size - space.size + 1
         if (self.config.dimensions or 1) > most:
             raise UserError(f"dimensions is {self.config.dimensions}: {model.name} leaves at most {most}")
-        check_class_prompts(model, space, prompts)
+
+    def check_fit(self, context: FitContext) -> None:
+        """Raise a ``UserError`` where a class cannot be written into a training prompt."""
+        check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
 
     def fit(self, context: FitContext) -> Intervention:
         """Find the components, and what each training prompt has along the others."""

@@ -3,7 +3,7 @@
 The vectors are learnt from the model's own pictures of each class, under prompts that do not name it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar
 
@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
-from fairbench.attributes import AttributeSpace, TargetDistribution
+from fairbench.attributes import AttributeSpace
 from fairbench.draws import Draw
 from fairbench.editing.class_pictures import class_latents, kept
 from fairbench.editing.class_prompts import check_class_prompts
@@ -67,11 +67,9 @@ class InterpretDiffusion:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def check_task(
-        self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
-    ) -> None:
-        """Raise a ``UserError`` where a class cannot be written into a prompt."""
-        check_class_prompts(model, space, prompts)
+    def check_fit(self, context: FitContext) -> None:
+        """Raise a ``UserError`` where a class cannot be written into a training prompt."""
+        check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
 
     def fit(self, context: FitContext) -> Intervention:
         """Learn the vectors; an interrupted training of the same settings goes on."""

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
-from fairbench.editing.class_pictures import class_latents, kept
+from fairbench.editing.class_pictures import kept
 from fairbench.editing.class_prompts import check_class_prompts
+from fairbench.editing.references import by_class, class_features, find_references
 from fairbench.errors import UserError
 from fairbench.features.image_features import ImageFeatures
 from fairbench.finetuning.engine import Pace, Training
@@ -44,10 +45,10 @@ class ItiGen:
     i and j its classes, o whatever the others may be, :math:`\bar f_k` over reference pictures of class k.
 
     Source: arXiv 2309.05569. Here the references are pictures of the model for prompts that name the class,
-    all of them are used at once, the words are tried on several prompts (:math:`\bar g` is over these), the
-    attributes take their steps together, the learning rate is constant, words begin next to zero and not at
-    it, where no direction is defined, and a word stands before the end-of-text token, which the authors' code
-    overwrites.
+    unless a table of others is given. All of them are used at once, the words are tried on several prompts
+    (:math:`\bar g` is over these), the attributes take their steps together, the learning rate is constant,
+    words begin next to zero and not at it, where no direction is defined, and a word stands before the
+    end-of-text token, which the authors' code overwrites.
 
     Limits: CLIP's text tower has to be the text encoder of the model, so it needs training features of that
     CLIP: Stable Diffusion 1.x with OpenAI's ViT-L/14, not 2.x, which takes an inner layer; SDXL is not
@@ -71,7 +72,9 @@ class ItiGen:
         vectors: PositiveInt = 3
         """Token embeddings per word."""
         images_per_class: PositiveInt = 64
-        """References of every class of every attribute."""
+        """References of every class of every attribute, where the model makes them."""
+        references: str | None = None
+        """A table of references of known class instead: columns path, prompt, and gender, race or age."""
         prompts_per_update: PositiveInt = 4
         """Training prompts that the words are tried on."""
         similarity: Annotated[float, Field(ge=-1, le=1)] = 0.8
@@ -83,20 +86,27 @@ class ItiGen:
     def check_task(
         self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
     ) -> None:
-        """Raise a ``UserError`` where a class cannot be written into a prompt, or a word appended to it."""
-        check_class_prompts(model, space, prompts)
+        """Raise a ``UserError`` where a word cannot be appended to a prompt."""
         model.tokens([f"{prompt}{' .' * self.config.vectors}" for prompt in prompts])
+
+    def check_fit(self, context: FitContext) -> None:
+        """Raise a ``UserError`` where there can be no references, or no features of them."""
+        if self.config.references:
+            by_class(find_references(self.config.references), context.space)
+        else:
+            check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
+        matching_clip(context.model, context.features)
 
     def fit(self, context: FitContext) -> Intervention:
         """Learn the words; an interrupted training of the same settings goes on."""
         config, model, space = self.config, context.model, context.space
         clip = matching_clip(model, context.features)
         settings = config.model_dump(mode="json", exclude={"updates"}) | context.description()
+        if config.references:
+            settings["references"] = find_references(config.references).sha256()
         images = kept(
             context.directory / "class_features.safetensors",
-            lambda: {
-                name: _class_features(context, clip, name, config.images_per_class) for name in space.names
-            },
+            lambda: class_features(context, clip, config.images_per_class, config.references),
         )
         learnt = _vectors(space, config.vectors, model, context.seed)
         words = [_word(k) for k in range(space.size)]
@@ -215,16 +225,6 @@ def _vectors(space: AttributeSpace, count: int, model: TextToImage, seed: int) -
         )
         for name, classes in space.classes.items()
     }
-
-
-def _class_features(context: FitContext, clip: ImageFeatures, name: str, count: int) -> Tensor:
-    """Return the mean of CLIP's features of ``count`` references of every class of one attribute, K x D."""
-    space, means = AttributeSpace((name,)), []
-    for k in range(space.size):
-        with torch.no_grad():
-            pictures = context.model.decode(class_latents(context, space, k, count).to(context.model.device))
-        means.append(F.normalize(clip.batched(pictures.clamp(0, 1)), dim=-1).mean(0))
-    return torch.stack(means)
 
 
 def _word(k: int) -> str:

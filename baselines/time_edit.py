@@ -11,7 +11,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
-from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
 from fairbench.editing.attention import edited, key_value_weights
 from fairbench.editing.class_prompts import check_class_prompts, embeddings
@@ -67,11 +66,9 @@ class TimeEdit:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def check_task(
-        self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]
-    ) -> None:
-        """Raise a ``UserError`` where a class cannot be written into a prompt."""
-        check_class_prompts(model, space, prompts)
+    def check_fit(self, context: FitContext) -> None:
+        """Raise a ``UserError`` where a class cannot be written into a training prompt."""
+        check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
 
     def fit(self, context: FitContext) -> Intervention:
         """Count, choose the class of every prompt, and solve."""

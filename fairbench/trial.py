@@ -90,14 +90,6 @@ class Trial:
         if unsupported:
             raise Inapplicable(f"does not support {', '.join(sorted(unsupported))}")
         target = TargetDistribution.parse("uniform", self.space)
-        try:
-            if hasattr(method, "check"):
-                method.check(self.world.model)
-            if hasattr(method, "check_task"):
-                texts = [prompt.text for prompt in (*self.world.train, *self.world.test)]
-                method.check_task(self.world.model, self.space, target, texts)
-        except UserError as error:
-            raise Inapplicable(str(error)) from None
         context = FitContext(
             model=self.world.model,
             prompts=self.world.train,
@@ -112,6 +104,16 @@ class Trial:
             suite_version="1",
             log=lambda row: None,
         )
+        try:
+            if hasattr(method, "check"):
+                method.check(self.world.model)
+            if hasattr(method, "check_task"):
+                texts = [prompt.text for prompt in (*self.world.train, *self.world.test)]
+                method.check_task(self.world.model, self.space, target, texts)
+            if hasattr(method, "check_fit"):
+                method.check_fit(context)
+        except UserError as error:
+            raise Inapplicable(str(error)) from None
         return method, method.fit(context)
 
     @cached_property

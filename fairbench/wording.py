@@ -21,8 +21,10 @@ NOUNS = {"gender": ("woman", "man", "women", "men")}
 """Other words that give an attribute away."""
 PICTURES = "photo|photograph|picture|image|portrait|painting|drawing|headshot|close-up|face|head"
 SUBJECT = re.compile(rf"(?:^|\bof )(?P<article>an?|the|one) (?!(?:{PICTURES})\b)(?P<subject>[^,]+)", re.I)
-# "a user", "a European" and "a one-man band" begin with a consonant; "an hour" and "an heir" do not
-SOUNDS_LIKE_A_VOWEL = re.compile(r"(?!uni|use|usu|eu|one\b|once)[aeiou]|hour|honest|heir", re.I)
+# "a user", "a European" and "a one-man band" begin with a consonant; "an hour", "an heir" and "an MRI" do not
+SOUNDS_LIKE_A_VOWEL = re.compile(
+    r"(?!uni|use|usu|uti|eu|one\b|once)[aeiou]|hour|hono|heir|(?-i:[FHLMNRSX](?=[A-Z]))", re.I
+)
 
 
 def class_words(space: AttributeSpace) -> list[str]:

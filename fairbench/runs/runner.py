@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench import draws
 from fairbench.config import RunConfig
-from fairbench.errors import UserError
+from fairbench.errors import Unsupported, UserError
 from fairbench.finetuning.processes import Processes
 from fairbench.intervention import Intervention
 from fairbench.reading import check_images
@@ -138,7 +138,11 @@ def _check(plan: Plan, given: Intervention | None, instruments: Instruments, pla
     if faces := real_faces(plan.config):
         check_images([Path(path) for path in faces.variants[-1]["image"]])
     if hasattr(plan.method, "check_fit"):
-        plan.method.check_fit(fit_context(plan, instruments, place.training, lambda row: None))
+        context = fit_context(plan, instruments, place.training, lambda row: None)
+        try:
+            plan.method.check_fit(context)
+        except UserError as error:
+            raise Unsupported(str(error)) from error
 
 
 class _Run(Session):

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from fairbench.baselines.concept_algebra import ConceptAlgebra, exchanged, subspace
 from fairbench.intervention import Intervention
 from fairbench.models.hooks import Step
-from tests.finetuning.stand_ins import tiny_model
+from tests.finetuning.stand_ins import make_context, tiny_model
 
 SHAPE = (2, 3, 3)
 SEEDS = st.integers(0, 2**31)
@@ -85,6 +85,20 @@ def test_only_the_conditional_half_is_touched_and_each_image_takes_its_own_class
         ours = hooks.combine(unconditional, conditional, 3.0, step, None, first, second)
     reference = torch.stack([first[0], second[1]])
     moved = exchanged(conditional, reference, subspace(torch.stack([first, second], 1), 0.9), 1)
+    assert_close(ours, unconditional + 3 * (moved - unconditional))
+
+
+def test_a_neutral_reference_is_the_prompt_that_names_no_class(tmp_path):
+    method = ConceptAlgebra(ConceptAlgebra.Config(reference="neutral"))
+    model = tiny_model()
+    intervention = method.fit(make_context(tmp_path, model))
+    unconditional, conditional, first, second, neutral = predictions(3, 5, 2)
+    step = Step(0, 1, torch.tensor(1), 1.0, (0, 1))
+    with method.apply(intervention, model, None) as hooks:
+        asked = [texts[0] for texts in hooks.branches(["a", "b"], [0, 1])]
+        ours = hooks.combine(unconditional, conditional, 3.0, step, None, first, second, neutral)
+    assert len(asked) == 3 and "male" not in asked[-1] and all("male" in text for text in asked[:-1])
+    moved = exchanged(conditional, neutral, subspace(torch.stack([first, second], 1), 0.9), 1)
     assert_close(ours, unconditional + 3 * (moved - unconditional))
 
 

@@ -77,14 +77,14 @@ def test_an_offset_puts_the_means_of_the_classes_where_the_target_says(context):
 def test_fair_pca_gives_back_the_part_of_a_training_prompt_of_the_drawn_class(context, attributes):
     task = context(attributes)
     draw = Draw.make(task.space, task.target, "iid")
-    method = FairPCA(FairPCA.Config(noise=1))
+    method = FairPCA(FairPCA.Config(noise=0.5))
     given, moved = task.model.encode(PROMPTS).conditional.double(), embedded(method, task, draw=draw).double()
     states = class_embeddings(task.model, [prompt.text for prompt in TRAINING], task.space).double()
     rows, groups = grouped_rows(states)
     basis = torch.linalg.qr(group_directions(rows, groups)[: task.space.size - 1].T)[0]
     assert_close(moved - moved @ basis @ basis.T, given - given @ basis @ basis.T, atol=1e-4, rtol=1e-4)
     for row, k in zip(moved @ basis, draw(SEEDS), strict=True):
-        assert ((states[:, k] @ basis - row).abs().amax((1, 2)) < 1e-3).any()
+        assert ((0.5 * states[:, k] @ basis - row).abs().amax((1, 2)) < 1e-3).any()
 
 
 def test_without_noise_fair_pca_leaves_nothing_that_tells_the_groups_apart(context):
@@ -94,6 +94,13 @@ def test_without_noise_fair_pca_leaves_nothing_that_tells_the_groups_apart(conte
     projection = FairPCA(FairPCA.Config()).fit(task).tensors["projection"]
     before, after = (group_directions(part, groups).norm() for part in (rows, rows @ projection))
     assert after < 1e-4 * before
+
+
+def test_as_many_components_are_kept_as_are_asked_for(context):
+    projection = FairPCA(FairPCA.Config(dimensions=3)).fit(context()).tensors["projection"]
+    values = torch.linalg.eigvalsh(projection.double())
+    assert_close(values[-3:], torch.ones(3, dtype=torch.float64), atol=1e-5, rtol=0)
+    assert values[:-3].abs().max() < 1e-5
 
 
 def test_more_components_than_there_are_is_refused(context):

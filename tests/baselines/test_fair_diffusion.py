@@ -75,6 +75,17 @@ def test_every_image_of_a_batch_goes_its_own_way_and_remembers_no_other():
     assert (together[1] - latents(model, method, drawn(0, 0, 0), [1])[0]).abs().max() > 0.1
 
 
+def test_a_second_batch_remembers_nothing_of_the_first():
+    model, method = tiny_model(), FairDiffusion(FairDiffusion.Config(momentum_scale=2))
+    intervention = method.fit(make_context(None, model))
+    with method.apply(intervention, model, drawn(0)) as hooks, torch.no_grad():
+        conditioning = model.condition([PROMPT], [0], hooks)
+        first, second = (
+            model.rollout(conditioning, [0], steps=4, guidance=3.0, hooks=hooks).final for _ in range(2)
+        )
+    assert torch.equal(first, second)
+
+
 @given(k=st.integers(0, 15))
 def test_signs_are_one_for_the_class_of_every_attribute_and_make_up_for_it_by_the_others(k):
     space = AttributeSpace(("gender", "race", "age"))

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from fairbench.attributes import AttributeSpace
 from fairbench.baselines import interpret_diffusion
 from fairbench.baselines.interpret_diffusion import InterpretDiffusion, shifted, shifts
+from fairbench.editing.class_pictures import class_latents
 from fairbench.finetuning import engine
 from fairbench.intervention import Intervention
 from fairbench.models.hooks import Hooks
@@ -80,6 +81,47 @@ def test_learnt_vectors_predict_the_noise_of_their_own_class_best(tmp_path, monk
         for vectors in (learnt, learnt.flip(0), torch.zeros_like(learnt))
     )
     assert own < min(others)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_the_loss_is_that_of_the_prediction_for_the_neutral_prompt_of_each_picture(
+    tmp_path, monkeypatch, kind
+):
+    """Picture i is of the number i, whatever its class, and of prompt i: so its noise can be told by hand."""
+    model, seen = tiny_model(), []
+    context, scheduler = make_context(tmp_path, model), model.pipeline.scheduler
+    scheduler.register_to_config(prediction_type=kind)
+    vectors = {"gender": torch.zeros(2, 16, 4, 4, requires_grad=True)}
+
+    def predict(noised, timesteps, conditioning, guidance):
+        seen.append((noised, timesteps, conditioning.conditional, guidance))
+        return 0 * vectors["gender"].sum() + torch.zeros_like(noised)
+
+    monkeypatch.setattr(model, "predict_noise", predict)
+    latents = torch.arange(5.0).reshape(5, 1, 1, 1).expand(2, 5, 4, 8, 8)
+    method = InterpretDiffusion(InterpretDiffusion.Config(batch_size=64))
+    loss = method._update(context, latents, vectors)(0)["loss"]
+    ((noised, timesteps, conditional, guidance),) = seen
+    neutral = model.encode([prompt.text for prompt in context.prompts]).conditional
+    number = (conditional[:, None] - neutral).abs().amax((2, 3)).argmin(1)
+    assert guidance == 1 and set(number.tolist()) == {0, 1, 2, 3, 4}
+    level = scheduler.alphas_cumprod[timesteps].reshape(-1, 1, 1, 1)
+    clean = number.reshape(-1, 1, 1, 1)
+    noise = (noised - level.sqrt() * clean) / (1 - level).sqrt()
+    assert noise.std((1, 2, 3)).sub(1).abs().max() < 0.2 and noise.mean((1, 2, 3)).abs().max() < 0.3
+    wanted = noise if kind == "epsilon" else level.sqrt() * noise - (1 - level).sqrt() * clean
+    assert loss == pytest.approx(wanted.square().mean().item(), rel=1e-3)
+
+
+def test_pictures_of_a_class_are_made_of_prompts_that_name_it(tmp_path, monkeypatch):
+    model = tiny_model()
+    context, asked = make_context(tmp_path, model), []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda texts: asked.append(list(texts)) or encode(texts))
+    latents = class_latents(context, context.space, 1, 7)
+    names = ["nurse", "pilot", "cook", "judge", "baker", "nurse", "pilot"]
+    assert asked == [[f"face of a male {name}" for name in names]] and latents.shape == (7, 4, 8, 8)
+    assert len({float(picture.sum()) for picture in latents}) == 7
 
 
 def test_an_interrupted_training_ends_bit_identical(tmp_path, monkeypatch):

@@ -17,11 +17,14 @@ from fairbench.baselines.iti_gen import (
     semantic_loss,
     text_features,
 )
+from fairbench.editing.class_pictures import class_latents
+from fairbench.editing.references import class_features
 from fairbench.errors import UserError
 from fairbench.features import build_features
 from fairbench.features.convert import clip_text_model
 from fairbench.intervention import Intervention
 from fairbench.models.live_tokens import live_tokens
+from fairbench.runs.images import save_image
 from tests.finetuning.stand_ins import Coarse, make_context, tiny_model
 from tests.tiny import tiny_tokenizer
 
@@ -101,7 +104,7 @@ def test_words_follow_the_losses_of_their_own_attribute(pair, tmp_path, monkeypa
             return super().run(updates, accumulate, log)
 
     monkeypatch.setattr(iti_gen, "Training", Watched)
-    monkeypatch.setattr(iti_gen, "_class_features", lambda context, clip, name, count: references[name])
+    monkeypatch.setattr(iti_gen, "class_features", lambda *_: references)
     context = make_context(tmp_path, model, attributes="gender,age", features=[clip], updates=1)
     start = iti_gen._vectors(context.space, 1, model, context.seed)
     ItiGen(ItiGen.Config(vectors=1, prompts_per_update=9, similarity=1)).fit(context)
@@ -138,8 +141,8 @@ def test_training_turns_the_words_to_the_direction_of_the_pictures(pair, tmp_pat
     from fairbench.baselines import iti_gen
 
     model, clip = pair
-    references = torch.eye(24)[:2]
-    monkeypatch.setattr(iti_gen, "_class_features", lambda *_: references)
+    references = {"gender": torch.eye(24)[:2]}
+    monkeypatch.setattr(iti_gen, "class_features", lambda *_: references)
     rows = []
     context = make_context(tmp_path, model, features=[clip], updates=60, log=rows.append)
     before = model.encode(["face of a cook"]).conditional
@@ -152,11 +155,41 @@ def test_training_turns_the_words_to_the_direction_of_the_pictures(pair, tmp_pat
     assert len(model.pipeline.tokenizer) == len(tiny_tokenizer())
 
 
+def test_references_are_the_pictures_of_every_class(pair, tmp_path):
+    """From a table: CLIP's features of what it names. Without one: of pictures for prompts of the class."""
+    _, clip = pair
+    rows, pictures = ["path,prompt,gender"], torch.rand(4, 3, 64, 64).mul(255).round() / 255
+    for index, label in enumerate(["male", "female", "male", ""]):
+        save_image(tmp_path / f"{index}.png", pictures[index])
+        rows.append(f"{index}.png,anything,{label}")
+    table = tmp_path / "references.csv"
+    table.write_text("\n".join(rows))
+    given = class_features(make_context(tmp_path, pair[0]), clip, 1, str(table))
+    features = torch.nn.functional.normalize(clip(pictures), dim=-1)
+    assert_close(given["gender"], torch.stack([features[1], (features[0] + features[2]) / 2]))
+    method = ItiGen(ItiGen.Config(references=str(table)))
+    method.check_fit(make_context(tmp_path, pair[0], features=[clip]))
+    with pytest.raises(UserError, match="show no young: name the class of some in a column age"):
+        method.check_fit(make_context(tmp_path, pair[0], features=[clip], attributes="age"))
+    (tmp_path / "1.png").write_text("nothing")
+    with pytest.raises(UserError, match=r"1\.png: cannot be read as an image"):
+        method.check_fit(make_context(tmp_path, pair[0], features=[clip]))
+
+
+def test_references_are_made_by_the_model_where_there_is_no_table(pair, tmp_path):
+    model, clip = pair
+    context = make_context(tmp_path, model)
+    made = class_features(context, clip, 2, None)["gender"]
+    pictures = model.decode(class_latents(context, context.space, 1, 2)).clamp(0, 1)
+    assert_close(made[1], torch.nn.functional.normalize(clip(pictures), dim=-1).mean(0))
+    assert made.shape == (2, 24) and (made[1] - made[0]).abs().max() > 1e-4
+
+
 def test_a_training_that_was_stopped_says_how_far_it_came(pair, tmp_path, monkeypatch):
     from fairbench.baselines import iti_gen
 
     model, clip = pair
-    monkeypatch.setattr(iti_gen, "_class_features", lambda *_: torch.eye(24)[:2])
+    monkeypatch.setattr(iti_gen, "class_features", lambda *_: {"gender": torch.eye(24)[:2]})
     context = make_context(tmp_path, model, features=[clip], updates=4, log=lambda row: row["update"] == 3)
     learnt = ItiGen(ItiGen.Config(vectors=1, prompts_per_update=2)).fit(context)
     assert learnt.settings["updates"] == 3

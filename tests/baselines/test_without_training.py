@@ -1,5 +1,7 @@
 """What all closed-form baselines keep to, on the architecture of Stable Diffusion with random weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -15,6 +17,8 @@ NAMES = [
     "attribute_switching", "debias_vl", "embedding_offset", "ethical_intervention", "fair_pca", "hard_prompt",
     "hard_prompt_negative", "time_edit", "uce",
 ]  # fmt: skip
+IN_TRAINING = ["debias_vl", "embedding_offset", "fair_pca", "time_edit"]
+"""Write classes into prompts of the training only."""
 PROMPTS = ["face of a nurse", "face of an engineer", "face of a cook, a person"] * 2
 SEEDS = [5, 6, 7, 2**62 + 1, 9, 10]
 
@@ -33,8 +37,17 @@ def generated(method, intervention, context, batch_size=16, guidance=None):
         return context.model.generate(PROMPTS, SEEDS, hooks=hooks, batch_size=batch_size, guidance=guidance)
 
 
+def asked(method, context, test=PROMPTS, training=()):
+    """Ask the method what a run would ask it."""
+    prompts = [replace(context.prompts[0], text=text) for text in training] or context.prompts
+    if hasattr(method, "check_task"):
+        method.check_task(context.model, context.space, context.target, test)
+    if hasattr(method, "check_fit"):
+        method.check_fit(replace(context, prompts=prompts))
+
+
 def fitted(method, context):
-    method.check_task(context.model, context.space, context.target, PROMPTS)
+    asked(method, context)
     return method.fit(context)
 
 
@@ -110,28 +123,37 @@ def test_the_draw_decides_the_class_and_one_without_mass_is_never_asked_for(name
         assert not torch.equal(context.model.generate(PROMPTS, SEEDS, hooks=hooks), expected)
 
 
-@pytest.mark.parametrize("name", ["hard_prompt", "hard_prompt_negative", "attribute_switching", "time_edit"])
+@pytest.mark.parametrize("name", ["hard_prompt", "hard_prompt_negative", "attribute_switching", *IN_TRAINING])
 def test_a_prompt_without_a_subject_is_refused_before_the_run(name, task):
-    context = task()
+    prompts = {"training" if name in IN_TRAINING else "test": [*PROMPTS, "mountains"]}
     with pytest.raises(UserError, match="'mountains' has no subject to describe"):
-        made(name).check_task(context.model, context.space, context.target, [*PROMPTS, "mountains"])
+        asked(made(name), task(), **prompts)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IN_TRAINING)
+def test_what_writes_into_training_prompts_only_takes_any_other(name, task):
+    asked(made(name), task(), test=[*PROMPTS, "mountains"])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "uce"])  # it writes into none
 def test_a_prompt_that_becomes_too_long_is_refused_before_the_run(name, task):
     context, text = task(), "face of a " + "n" * 91
     context.model.tokens([text])
-    if name == "uce":  # writes nothing into the prompts of the run
-        return
     with pytest.raises(UserError, match="tokens and tiny takes 96"):
-        made(name).check_task(context.model, context.space, context.target, [text])
+        asked(made(name), context, **{"training" if name in IN_TRAINING else "test": [text]})
 
 
-@pytest.mark.parametrize("name", ["debias_vl", "ethical_intervention"])
-def test_who_cannot_aim_at_a_ratio_says_so(name, task):
-    context = task(target="gender=0.25/0.75")
-    with pytest.raises(UserError, match=f"{name} .* ratio: leave --target out, or use a drawn method"):
-        made(name).check_task(context.model, context.space, context.target, PROMPTS)
+@pytest.mark.parametrize(
+    ("name", "options", "instead"),
+    [
+        ("debias_vl", {}, "use a drawn method"),
+        ("ethical_intervention", {}, "use a drawn method"),
+        ("concept_algebra", {"reference": "neutral"}, "set it"),
+    ],
+)
+def test_who_cannot_aim_at_a_ratio_says_so(name, options, instead, task):
+    with pytest.raises(UserError, match=f"{name} .* ratio.*: leave --target out, or {instead}"):
+        asked(made(name, **options), task(target="gender=0.25/0.75"))
 
 
 @pytest.mark.parametrize(

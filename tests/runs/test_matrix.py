@@ -141,12 +141,16 @@ def test_what_a_method_cannot_do_is_skipped_with_its_reason(small, tmp_path, mon
     assert [outcome.state for outcome in outcomes] == ["skipped", "done"]
     assert "does not support race" in outcomes[0].reason and not outcomes[0].directory.exists()
 
-    def check(self, model):
+
+@pytest.mark.parametrize("hook", ["check", "check_task", "check_fit"])
+def test_what_a_method_refuses_is_skipped_before_an_image_is_made(small, tmp_path, monkeypatch, hook):
+    def refuse(*_):
         raise UserError("needs a larger model")
 
-    monkeypatch.setattr(method, "check", check, raising=False)
+    monkeypatch.setattr(find_method("nudge"), hook, refuse, raising=False)
     outcomes = run_cells(cells(small, "nudge", seeds=(5,)), tmp_path, progress=silent)
     assert [(outcome.state, outcome.reason) for outcome in outcomes] == [("skipped", "needs a larger model")]
+    assert not outcomes[0].directory.exists()
 
 
 def test_a_plugin_that_cannot_be_loaded_is_skipped_and_the_others_go_on(small, tmp_path, monkeypatch):

@@ -1,0 +1,88 @@
+"""CLIP's features of pictures of every class, from a table of the user's or made by the model itself.
+
+The table is like the one that `fairbench evaluate --images` takes.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fairbench.attributes import AttributeSpace
+from fairbench.editing.class_pictures import class_latents
+from fairbench.errors import UserError
+from fairbench.features.image_features import ImageFeatures
+from fairbench.intervention import FitContext
+from fairbench.reading import batches, check_images
+
+if TYPE_CHECKING:
+    from fairbench.runs.given import Given
+
+
+def class_features(
+    context: FitContext, clip: ImageFeatures, count: int, table: str | None
+) -> dict[str, Tensor]:
+    """Return the mean features of every class, K x D of length 1 before the mean, for each attribute.
+
+    Parameters
+    ----------
+    context
+        Whose model makes ``count`` pictures of every class where there is no ``table``.
+    """
+    if table is None:
+        made = {name: _made(context, name, count) for name in context.space.names}
+        return {name: torch.stack([_mean(clip, one) for one in pictures]) for name, pictures in made.items()}
+    shown = by_class(find_references(table), context.space)
+    return {name: torch.stack([_mean(clip, _read(one)) for one in paths]) for name, paths in shown.items()}
+
+
+def find_references(table: str) -> "Given":
+    """Read the table, and every picture that it names.
+
+    Raises
+    ------
+    UserError
+        It is no table, or names something that is no picture.
+    """
+    from fairbench.runs.given import find_images
+
+    given = find_images(Path(table), None, 0)
+    check_images([Path(path) for path in given.variants[-1]["image"]])
+    return given
+
+
+def by_class(given: "Given", space: AttributeSpace) -> dict[str, list[list[Path]]]:
+    """Return the pictures of each class, for each attribute.
+
+    Raises
+    ------
+    UserError
+        A class has none.
+    """
+    rows = given.variants[-1]
+
+    def pictures(name: str, label: str) -> list[Path]:
+        column = f"known/{name}/{label}"
+        if column not in rows or not (rows[column] == 1).any():
+            raise UserError(f"the references show no {label}: name the class of some in a column {name}")
+        return [Path(path) for path in rows["image"][rows[column] == 1]]
+
+    return {name: [pictures(name, label) for label in labels] for name, labels in space.classes.items()}
+
+
+def _read(paths: Sequence[Path]) -> Iterator[Tensor]:
+    return (images for _, images in batches(paths))
+
+
+def _made(context: FitContext, name: str, count: int) -> Iterator[list[Tensor]]:
+    space, model = AttributeSpace((name,)), context.model
+    for k in range(space.size):
+        with torch.no_grad():
+            yield [model.decode(class_latents(context, space, k, count).to(model.device)).clamp(0, 1)]
+
+
+def _mean(clip: ImageFeatures, pictures: Iterable[Tensor]) -> Tensor:
+    features = torch.cat([clip.batched(images.to(clip.device)) for images in pictures])
+    return torch.nn.functional.normalize(features, dim=-1).mean(0)
