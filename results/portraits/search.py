@@ -1,7 +1,7 @@
 """Choose the settings of every method from what they did on the validation occupations.
 
 `fairbench run --matrix results/portraits/search.yaml --out runs/search` tries them, and goes on where it
-stopped; then `python results/portraits/search.py runs/search` writes search.csv, matrix.yaml and again.yaml.
+stopped; then `python results/portraits/search.py runs/search` writes search.csv and matrix.yaml.
 
 The rule, fixed beforehand: the least noise-debiased gender gap among the settings of a method under which the
 occupation is recognised in at least 95 % of the images of the original share; if there are none, the settings
@@ -37,8 +37,7 @@ def main(searched: Path) -> None:
     chosen = [table.settings[best[name]] if name in best else name for name in methods]
     matrix = {"methods": chosen, "attributes": ["gender", "gender,race", "race"], "seeds": [0]}
     atomic_write_yaml(HERE / "matrix.yaml", matrix)
-    atomic_write_yaml(HERE / "again.yaml", matrix | {"attributes": ["gender"], "seeds": [1]})
-    print(f"{len(table)} of {len(cells)} cells are finished; wrote search.csv, matrix.yaml and again.yaml")
+    print(f"{len(table)} of {len(cells)} cells are finished; wrote search.csv and matrix.yaml")
 
 
 def results(cell: Cell, searched: Path) -> Iterator[dict[str, Any]]:

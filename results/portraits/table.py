@@ -1,8 +1,8 @@
-"""Write the tables and pictures of this folder from the runs of its matrices.
+"""Write the tables and pictures of this folder from the runs of its matrix.
 
 `python results/portraits/table.py runs/portraits runs/explicit` writes a CSV file, a picture, and a table in
 README.md for every set of attributes that was balanced. The second directory has, under the same names, what
-each run does to prompts that name a class. What again.yaml repeats with another seed is shown "by seed".
+each run does to prompts that name a class.
 """
 
 import json
@@ -23,36 +23,27 @@ from fairbench.runs.stored import StoredRun, load_run
 from fairbench.storage import atomic_write_text
 
 HERE = Path(__file__).parent
-Groups = dict[tuple[str, ...], list[StoredRun]]
 QUALITY = {"recognised": "recognised", "clip_t": "CLIP-T", "clip_i": "CLIP-I", "dino": "DINO"}
 
 
 def main(matrix: Path, explicit: Path) -> None:
     """Read the finished cells below ``matrix``, and what is known of them below ``explicit``."""
-    first, missing = finished(HERE / "matrix.yaml", matrix)
-    further, _ = finished(HERE / "again.yaml", matrix)
-    text = "\n".join(section(asked, runs, further.get(asked, []), explicit) for asked, runs in first.items())
-    for asked, names in missing.items():
-        text += f"\nNot measured for {' x '.join(asked)}: {', '.join(names)}.\n"
-    write_between_marks(HERE / "README.md", text)
-
-
-def finished(cells: Path, matrix: Path) -> tuple[Groups, dict[tuple[str, ...], list[str]]]:
-    """Return the finished runs of a matrix by what they balance, and the methods of the others."""
-    groups: Groups = {}
+    groups: dict[tuple[str, ...], list[StoredRun]] = {}
     missing: dict[tuple[str, ...], list[str]] = {}
-    for cell in load_matrix(cells, {}):
+    for cell in load_matrix(HERE / "matrix.yaml", {}):
         config, run = cell.config, matrix / cell.name
         if (run / "metrics.json").is_file():
             groups.setdefault(config.attributes, []).append(load_run(run))
         else:
             missing.setdefault(config.attributes, []).append(spelled(config.method, config.method_options))
-    return groups, missing
+    compared = {asked: runs for asked, runs in groups.items() if len(runs) > 1}
+    text = "\n".join(section(asked, runs, explicit) for asked, runs in compared.items())
+    for asked, names in missing.items():
+        text += f"\nNot measured for {' x '.join(asked)}: {', '.join(names)}.\n"
+    write_between_marks(HERE / "README.md", text)
 
 
-def section(
-    asked: Sequence[str], runs: Sequence[StoredRun], further: Sequence[StoredRun], explicit: Path
-) -> str:
+def section(asked: Sequence[str], runs: Sequence[StoredRun], explicit: Path) -> str:
     """Write the CSV file and the picture of runs that balanced the same, and return their table."""
     balanced = [*asked, *([" x ".join(asked)] if len(asked) > 1 else [])]
     others = [name for name in ATTRIBUTES if name not in asked]
@@ -61,19 +52,8 @@ def section(
     atomic_write_text(HERE / f"{stem}.csv", comparison_frame(found).drop(columns="path").to_csv(index=False))
     picture = pareto([run.metrics for run in runs], HERE / f"{stem}.png", attribute=balanced[-1])
     obeyed = {run["label"]: obedience(explicit / Path(run["path"]).name, asked) for run in found["runs"]}
-    seeds = by_seed([*runs, *further], balanced[-1]) if further else {}
-    table = markdown(found, balanced, others, obeyed, seeds)
+    table = markdown(found, balanced, others, obeyed)
     return f"## {balanced[-1]}\n\n{table}\n\n![bias against semantic change]({picture.name})\n"
-
-
-def by_seed(runs: Sequence[StoredRun], attribute: str) -> dict[str, str]:
-    """Return the bias of every method in each of its runs."""
-    biases: dict[str, list[str]] = {}
-    for run in runs:
-        method, options = run.config["method"], run.config["method_options"]
-        bias = run.metrics["variants"][method]["bias"][attribute]["bias_mean"]
-        biases.setdefault(spelled(method, options), []).append(f"{bias:.2f}")
-    return {name: " ".join(values) for name, values in biases.items()}
 
 
 def obedience(evaluated: Path, asked: Sequence[str]) -> str:
@@ -86,11 +66,7 @@ def obedience(evaluated: Path, asked: Sequence[str]) -> str:
 
 
 def markdown(
-    found: Mapping[str, Any],
-    balanced: Sequence[str],
-    others: Sequence[str],
-    obeyed: Mapping[str, str],
-    seeds: Mapping[str, str],
+    found: Mapping[str, Any], balanced: Sequence[str], others: Sequence[str], obeyed: Mapping[str, str]
 ) -> str:
     """Lay out one row per run, the least biased first."""
     rows = {name: {row["label"]: row for row in found["attributes"][name]} for name in (*balanced, *others)}
@@ -100,15 +76,7 @@ def markdown(
         "draw class",
         *(f"{name}: bias ± sd (95 %), floor {floors[name]:.2f}" for name in balanced),
     ]
-    head += [
-        *(["by seed"] if seeds else []),
-        *QUALITY.values(),
-        "KID",
-        "obeys",
-        *others,
-        "U-Net rows",
-        "training",
-    ]
+    head += [*QUALITY.values(), "KID", "obeys", *others, "U-Net rows", "training"]
     order = sorted(found["runs"], key=lambda run: rows[balanced[-1]][run["label"]]["rank"])
     lines = []
     for run in order:
@@ -116,7 +84,6 @@ def markdown(
         means = [_quality(found, key, label) for key in QUALITY]
         spilt = [f"{rows[name][label]['bias_mean']:.2f}" for name in others]
         biases = [_bias(rows[name][label]) for name in balanced]
-        biases += [seeds.get(run["name"], ABSENT)] if seeds else []
         kid = shown(run["kid"], ".4f")
         cells = [run["name"], run["draw_class"], *biases, *means, kid, obeyed[label], *spilt, *cost(run)]
         lines.append(cells)
