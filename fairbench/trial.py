@@ -82,6 +82,8 @@ class Trial:
             return self.method(config(**{**self.options, **changes}))
         except ValidationError as error:
             raise invalid(f"method {self.method.__name__}", error, config.model_fields) from None
+        except TypeError as error:
+            raise UserError(f"{self.method.__name__} cannot be made from its Config: {error}") from None
 
     def fit(self, place: str, **changes: Any) -> tuple[Any, Intervention]:
         """Fit afresh in a directory of its own."""

@@ -99,6 +99,8 @@ def _contains(prompt: str, words: list[str]) -> bool:
 
 def _words(space: AttributeSpace, k: int) -> dict[str, str]:
     """Return attribute -> word of class ``k``, in the order of English adjectives."""
+    if wordless := [name for name in space.names if name not in WORDS]:
+        raise UserError(f"there are no words for the classes of {wordless[0]}: this method cannot balance it")
     indices = np.unravel_index(k, [len(classes) for classes in space.classes.values()])
     index = dict(zip(space.names, map(int, indices), strict=True))
     return {name: WORDS[name][space.classes[name][index[name]]] for name in WORDS if name in index}

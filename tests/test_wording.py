@@ -83,6 +83,15 @@ def test_other_words_are_all_but_those_of_the_class():
     assert other_words("a photo of a white woman", both, 4) == "Black, Indian, Asian"
 
 
+def test_classes_without_words_are_refused():
+    with pytest.raises(
+        UserError, match="no words for the classes of skin_tone: this method cannot balance it"
+    ):
+        class_words(AttributeSpace(("skin_tone",)))
+    with pytest.raises(UserError, match="no words for the classes of skin_tone"):
+        described("a photo of a cook", AttributeSpace(("gender", "skin_tone")), 0)
+
+
 def test_subject_and_article():
     assert subject("a photo of the face of a police officer, a person") == "police officer"
     right = [

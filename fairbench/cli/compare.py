@@ -1,6 +1,7 @@
 """``fairbench compare``: runs side by side, with what differs by more than noise."""
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ def compare(
     from fairbench.storage import atomic_write_json, atomic_write_text
 
     found = compare_runs(
-        [load_run(path) for path in runs], attributes=attributes, unpaired=unpaired, margins=margins
+        [load_run(path) for path in _runs(runs)], attributes=attributes, unpaired=unpaired, margins=margins
     )
     from fairbench.report.comparison import comparison_frame, lay_out
 
@@ -44,6 +45,15 @@ def compare(
     console = make_console()
     console.print(lay_out(found))
     console.print(f"saved: {files[0]}, {files[1]}", highlight=False, soft_wrap=True)
+
+
+def _runs(paths: Sequence[Path]) -> Iterator[Path]:
+    """Take a matrix for its finished runs, and pass over the files that it wrote beside them."""
+    for path in paths:
+        if (path / "matrix.json").is_file():
+            yield from sorted(status.parent for status in path.glob("*/status.json"))
+        elif path.is_dir() or not (path.parent / "matrix.json").is_file():
+            yield path
 
 
 def _margin(text: str) -> tuple[str, float]:

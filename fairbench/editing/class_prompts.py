@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fairbench.attributes import AttributeSpace
+from fairbench.errors import UserError
 from fairbench.models.text_to_image import TextToImage
 from fairbench.models.tokens import check_words, end_rows
 from fairbench.wording import class_words, described
@@ -20,6 +21,11 @@ def class_texts(prompts: Sequence[str], space: AttributeSpace) -> list[list[str]
 
 def check_class_prompts(model: TextToImage, space: AttributeSpace, prompts: Sequence[str]) -> None:
     """Raise a ``UserError`` unless every class can be written into every prompt, in words of ``model``."""
+    if not prompts:
+        raise UserError(
+            "there are no training prompts to learn the classes from: train on another suite, "
+            "then measure with fairbench evaluate RUN --suite SUITE"
+        )
     check_words(model, {word for words in class_words(space) for word in words.split()})
     for texts in class_texts(prompts, space):
         model.tokens(texts)

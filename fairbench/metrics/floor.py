@@ -34,7 +34,7 @@ def noise_floor(n: ArrayLike, classes: int, target: ArrayLike | None = None) -> 
         return None
     first, second = pairs(uniform_or(target, classes))
     gaps = [_expected_gap(size, p, q) for size in sizes for p, q in zip(first, second, strict=True)]
-    return float(np.mean(gaps))
+    return max(0.0, float(np.mean(gaps)))  # rounding may end below zero
 
 
 def minimum_detectable_gap(

@@ -56,8 +56,12 @@ def draw_all(outcomes: Sequence[Outcome], directory: Path) -> list[Path]:
     """Draw bias against semantic change for every set of attributes that more than one method balanced."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for outcome in outcomes:
-        if outcome.metrics is not None and method_of(outcome.metrics):
-            found.setdefault(balanced(outcome.metrics)[-1], []).append(outcome.metrics)
+        metrics = outcome.metrics
+        if metrics is None or not method_of(metrics):
+            continue
+        name = balanced(metrics)[-1]
+        if name in metrics["variants"][ORIGINAL]["bias"]:  # a suite that measures obedience has no bias
+            found.setdefault(name, []).append(metrics)
     return [
         pareto(runs, directory / f"pareto_{name.replace(' ', '_')}.png", attribute=name)
         for name, runs in found.items()
@@ -75,12 +79,13 @@ def _numbers(metrics: Mapping[str, Any], attribute: str) -> dict[str, Any]:
     method = method_of(metrics)
     variants = metrics["variants"]
     last = variants[method or ORIGINAL]
+    biases = {name: variant["bias"].get(attribute, {}) for name, variant in variants.items()}
     return {
         "attribute": attribute,
         "draw": metrics["draw_class"],
-        "original": variants[ORIGINAL]["bias"][attribute]["bias_mean"],
-        "debiased": variants[method]["bias"][attribute]["bias_mean"] if method else None,
-        "floor": last["bias"][attribute]["floor"],
+        "original": biases[ORIGINAL].get("bias_mean"),
+        "debiased": biases[method].get("bias_mean") if method else None,
+        "floor": biases[method or ORIGINAL].get("floor"),
         "CLIP-I": (last["quality"].get("clip_i") or {}).get("mean"),
     }
 

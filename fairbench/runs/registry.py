@@ -55,7 +55,10 @@ def find_method(name: str) -> Any:
         raise UserError(f"two packages provide the method {name!r}, {owners}: uninstall one of them")
     try:
         method = points[0].load()
-    except Exception as error:  # whatever a plugin does on import, its name belongs in the message
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # whatever a plugin does on import, its name belongs in the message
         raise Unsupported(
             f"method {name!r} of {_package(points[0])} cannot be loaded: {_one_line(error)}"
         ) from error
@@ -81,7 +84,7 @@ def method_in(path: Path) -> Any:
     sys.modules[spec.name] = module  # where dataclasses and pydantic look a class's module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{path} cannot be loaded: {_one_line(error)}") from error
     own = [kind for kind in vars(module).values() if getattr(kind, "__module__", "") == spec.name]
     methods = [kind for kind in own if isinstance(kind, type) and not _lacking(kind)]
@@ -120,6 +123,10 @@ def _docstring(point: EntryPoint) -> str:
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == point.attr:
             return ast.get_docstring(node) or ""
+        if isinstance(node, ast.ImportFrom) and point.attr in {
+            name.asname or name.name for name in node.names
+        }:
+            return ""  # defined elsewhere; to look there would be to import it
     raise ImportError(f"no class {point.attr} in {point.module}")
 
 
@@ -127,5 +134,5 @@ def _package(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0]

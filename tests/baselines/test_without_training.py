@@ -131,6 +131,14 @@ def test_a_prompt_without_a_subject_is_refused_before_the_run(name, task):
 
 
 @pytest.mark.parametrize("name", IN_TRAINING)
+def test_without_training_prompts_there_is_nothing_to_learn_from(name, task):
+    with pytest.raises(
+        UserError, match="no training prompts to learn the classes from: train on another suite"
+    ):
+        made(name).check_fit(replace(task(), prompts=[]))
+
+
+@pytest.mark.parametrize("name", IN_TRAINING)
 def test_what_writes_into_training_prompts_only_takes_any_other(name, task):
     asked(made(name), task(), test=[*PROMPTS, "mountains"])
 

@@ -39,6 +39,22 @@ def test_compare_prints_the_table_and_saves_what_it_says(place, capsys):
     assert json.loads(call(capsys, "compare", "fair", "--json")[1])["runs"][1]["name"] == "fair"
 
 
+def test_a_matrix_stands_for_its_finished_runs(place, capsys):
+    matrix = place / "m"
+    matrix.mkdir()
+    for name in ("fair", "drawn"):
+        (place / name).rename(matrix / name)
+    (matrix / "matrix.json").write_text("[]")
+    (matrix / "pareto_gender.png").touch()
+    (matrix / "unfinished").mkdir()
+    code, whole, err = call(capsys, "compare", "m", "--json")
+    assert code == 0, err
+    assert sorted(run["name"] for run in json.loads(whole)["runs"]) == ["fair", "original", "prefix"]
+    files = [str(path.relative_to(place)) for path in sorted(matrix.iterdir()) if path.name != "unfinished"]
+    assert call(capsys, "compare", *files, "--json")[1] == whole
+    assert "unfinished: is not a finished run" in call(capsys, "compare", "m/unfinished")[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

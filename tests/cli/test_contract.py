@@ -54,6 +54,15 @@ def test_a_file_is_tried_clause_by_clause(capsys, tmp_path):
     ]
 
 
+def test_a_class_that_cannot_be_made_is_refused_in_one_line(capsys, tmp_path):
+    path = tmp_path / "nothing.py"
+    path.write_text(METHOD.replace("    def __init__(self, config):\n        self.config = config\n", ""))
+    code, _, err = call(capsys, "test", path)
+    assert (
+        code == 2 and "Nothing cannot be made from its Config" in err and len(err.strip().splitlines()) == 1
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -48,6 +48,25 @@ def test_a_failing_cell_is_named_and_leaves_with_1(fairbench, matrix, monkeypatc
     assert [row["state"] for row in json.loads(out)] == ["failed", "failed"]
 
 
+def test_a_suite_that_measures_obedience_has_a_table_without_bias(fairbench, matrix, tmp_path):
+    suite = {
+        "name": "named", "version": "1", "licence": "MIT", "source": "here", "placeholder": "job",
+        "measures": "obedience", "words": {"gender": {"female": ["female"], "male": ["male"]}},
+        "templates": ["face of a female {job}", "face of a male {job}"],
+        "splits": {"validation": ["dj"], "test": ["cook"]},
+    }  # fmt: skip
+    (tmp_path / "named.yaml").write_text(yaml.safe_dump(suite))
+    table = yaml.safe_load(matrix.read_text())
+    table["methods"] = ["original", "hard_prompt"]
+    table["settings"] |= {"suite": str(tmp_path / "named.yaml"), "test_prompts": None}
+    matrix.write_text(yaml.safe_dump(table))
+    code, out, err = fairbench("run", "--matrix", matrix, "--json")
+    assert code == 0, err
+    assert [(row["state"], row["original"], row["floor"]) for row in json.loads(out)] == [
+        ("done", None, None)
+    ] * 2
+
+
 def test_several_methods_are_a_matrix_of_their_own(fairbench, small, tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_text(yaml.safe_dump(small.settings(images_per_prompt=2, seed=3)))

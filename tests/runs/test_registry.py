@@ -48,6 +48,18 @@ def test_listing_imports_no_method(plugin):
         find_method("loud")
 
 
+def test_a_package_that_passes_its_method_on_is_not_broken(plugin):
+    plugin("theirs", {"good": "their_front:Good"}, their_front="from their_back import Good", their_back=GOOD)
+    assert next(entry for entry in list_methods() if entry.name == "good").problem is None
+    assert find_method("good").name == "good"
+
+
+def test_a_plugin_that_leaves_python_is_named(plugin):
+    plugin("rude", {"rude": "rude_method:Good"}, rude_method="raise SystemExit(3)")
+    with pytest.raises(UserError, match=r"'rude' of rude 1.0 cannot be loaded: SystemExit: 3"):
+        find_method("rude")
+
+
 @pytest.mark.parametrize(
     ("source", "problem"),
     [("class Good(:", "SyntaxError"), ("x = 1", "no class Good in")],
