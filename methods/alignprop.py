@@ -25,6 +25,9 @@ class AlignProp(DirectFinetuning):
 
     Limits: how many steps learn, and so what an update costs, changes from one to the next. SDXL is not
     supported.
+
+    Cost: 2 U-Net rows per image and step, as the original; what an update takes is counted in
+    docs/performance.md.
     """
 
     name: ClassVar[str] = "alignprop"

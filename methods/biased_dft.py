@@ -26,6 +26,9 @@ class BiasedDFT(DirectFinetuning):
 
     Limits: the gradient leaves out how the steps act on each other. One adapter fits the model it was
     trained with. SDXL is not supported.
+
+    Cost: 2 U-Net rows per image and step, as the original; what an update takes is counted in
+    docs/performance.md.
     """
 
     name: ClassVar[str] = "biased_dft"

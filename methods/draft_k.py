@@ -29,6 +29,9 @@ class DraftK(DirectFinetuning):
 
     Limits: the early steps, which decide what is in the picture, are not trained directly. SDXL is not
     supported.
+
+    Cost: 2 U-Net rows per image and step, as the original; what an update takes is counted in
+    docs/performance.md.
     """
 
     name: ClassVar[str] = "draft_k"

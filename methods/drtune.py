@@ -27,6 +27,9 @@ class DRTune(DirectFinetuning):
 
     Limits: the loss sees a predicted image, which is blurred where sampling stops early. SDXL is not
     supported.
+
+    Cost: 2 U-Net rows per image and step, as the original; what an update takes is counted in
+    docs/performance.md.
     """
 
     name: ClassVar[str] = "drtune"

@@ -26,6 +26,9 @@ class NaiveDFT(DirectFinetuning):
 
     Limits: the gradient may explode with the number of steps, and an update costs a pass back through all
     of them. SDXL is not supported.
+
+    Cost: 2 U-Net rows per image and step, as the original; what an update takes is counted in
+    docs/performance.md.
     """
 
     name: ClassVar[str] = "naive_dft"

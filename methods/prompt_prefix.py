@@ -24,6 +24,9 @@ class PromptPrefix(DirectFinetuning):
 
     Limits: the tokens take five places of every prompt, and can do less than an adapter. SDXL is not
     supported.
+
+    Cost: 2 U-Net rows per image and step, as the original; what an update takes is counted in
+    docs/performance.md.
     """
 
     name: ClassVar[str] = "prompt_prefix"

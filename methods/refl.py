@@ -27,6 +27,9 @@ class ReFL(DirectFinetuning):
 
     Limits: the loss sees the image predicted at one step, and the early steps are never trained. SDXL is
     not supported.
+
+    Cost: 2 U-Net rows per image and step, as the original; what an update takes is counted in
+    docs/performance.md.
     """
 
     name: ClassVar[str] = "refl"

@@ -90,6 +90,7 @@ def _method(name: str) -> dict[str, Any]:
         "kind": "method",
         "name": name,
         "draw class": method.draw_class,
+        "attributes": ", ".join(getattr(method, "supports", None) or ("any",)),
         "description": inspect.cleandoc(method.__doc__ or ""),
         "options": options,
     }

@@ -46,7 +46,8 @@ def test_show_prints_docstring_and_options_with_their_defaults(capsys, small):
     )
     assert {option["option"]: option["default"] for option in shown["options"]} == {"updates": 3, "size": 0.5}
     _, text, _ = call(capsys, "show", "biased_dft")
-    assert "rank" in text and "draw class: emergent" in text
+    assert "rank" in text and "draw class: emergent" in text and "attributes: any\n" in text
+    assert "attributes: gender, race\n" in call(capsys, "show", "ethical_intervention")[1]
     assert call(capsys, "show", "occupations")[0] == 0
     assert call(capsys, "show", "portraits-renderer")[0] == 0
     assert call(capsys, "show", small.root / "jobs.yaml")[0] == 0
