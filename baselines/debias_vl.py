@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
-from fairbench.editing.class_prompts import check_class_prompts, class_texts, sentence_embeddings
+from fairbench.editing.class_prompts import check_training_prompts, class_texts, sentence_embeddings
 from fairbench.editing.linear import calibrated_projection, complement, pair_differences
 from fairbench.errors import UserError
 from fairbench.intervention import DrawClass, FitContext, Intervention
@@ -72,7 +72,7 @@ class DebiasVL:
 
     def check_fit(self, context: FitContext) -> None:
         """Raise a ``UserError`` where a class cannot be written into a training prompt."""
-        check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
+        check_training_prompts(context)
 
     def fit(self, context: FitContext) -> Intervention:
         """Solve for the projection."""

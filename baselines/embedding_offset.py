@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairbench.draws import Draw
-from fairbench.editing.class_prompts import check_class_prompts, class_embeddings
+from fairbench.editing.class_prompts import check_training_prompts, class_embeddings
 from fairbench.editing.linear import orthonormal
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Conditioning, Hooks
@@ -53,7 +53,7 @@ class EmbeddingOffset:
 
     def check_fit(self, context: FitContext) -> None:
         """Raise a ``UserError`` where a class cannot be written into a training prompt."""
-        check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
+        check_training_prompts(context)
 
     def fit(self, context: FitContext) -> Intervention:
         """Find the differences of the class means and the point between them."""

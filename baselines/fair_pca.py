@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
-from fairbench.editing.class_prompts import check_class_prompts, class_embeddings
+from fairbench.editing.class_prompts import check_training_prompts, class_embeddings
 from fairbench.editing.linear import fair_pca, group_directions, orthonormal
 from fairbench.errors import UserError
 from fairbench.intervention import DrawClass, FitContext, Intervention
@@ -78,7 +78,7 @@ class FairPCA:
 
     def check_fit(self, context: FitContext) -> None:
         """Raise a ``UserError`` where a class cannot be written into a training prompt."""
-        check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
+        check_training_prompts(context)
 
     def fit(self, context: FitContext) -> Intervention:
         """Find the components, and what each training prompt has along the others."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fairbench.attributes import AttributeSpace
 from fairbench.draws import Draw
 from fairbench.editing.class_pictures import class_latents, kept
-from fairbench.editing.class_prompts import check_class_prompts
+from fairbench.editing.class_prompts import check_training_prompts
 from fairbench.finetuning.engine import Pace, Training
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Conditioning, Hooks, Step, attached
@@ -69,7 +69,7 @@ class InterpretDiffusion:
 
     def check_fit(self, context: FitContext) -> None:
         """Raise a ``UserError`` where a class cannot be written into a training prompt."""
-        check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
+        check_training_prompts(context)
 
     def fit(self, context: FitContext) -> Intervention:
         """Learn the vectors; an interrupted training of the same settings goes on."""

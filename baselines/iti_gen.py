@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
 from fairbench.editing.class_pictures import kept
-from fairbench.editing.class_prompts import check_class_prompts
-from fairbench.editing.references import by_class, class_features, find_references
+from fairbench.editing.class_prompts import check_training_prompts
+from fairbench.editing.references import check_references, class_features, find_references
 from fairbench.errors import UserError
 from fairbench.features.image_features import ImageFeatures
 from fairbench.finetuning.engine import Pace, Training
@@ -92,9 +92,9 @@ class ItiGen:
     def check_fit(self, context: FitContext) -> None:
         """Raise a ``UserError`` where there can be no references, or no features of them."""
         if self.config.references:
-            by_class(find_references(self.config.references), context.space)
+            check_references(self.config.references, context.space)
         else:
-            check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
+            check_training_prompts(context)
         matching_clip(context.model, context.features)
 
     def fit(self, context: FitContext) -> Intervention:
@@ -102,11 +102,12 @@ class ItiGen:
         config, model, space = self.config, context.model, context.space
         clip = matching_clip(model, context.features)
         settings = config.model_dump(mode="json", exclude={"updates"}) | context.description()
-        if config.references:
-            settings["references"] = find_references(config.references).sha256()
+        given = find_references(config.references) if config.references else None
+        if given:
+            settings["references"] = given.sha256()
         images = kept(
             context.directory / "class_features.safetensors",
-            lambda: class_features(context, clip, config.images_per_class, config.references),
+            lambda: class_features(context, clip, config.images_per_class, given),
         )
         learnt = _vectors(space, config.vectors, model, context.seed)
         words = [_word(k) for k in range(space.size)]

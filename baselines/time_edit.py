@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fairbench.draws import Draw
 from fairbench.editing.attention import edited, key_value_weights
-from fairbench.editing.class_prompts import check_class_prompts, embeddings
+from fairbench.editing.class_prompts import check_training_prompts, embeddings
 from fairbench.editing.shares import class_shares, spread
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks
@@ -68,7 +68,7 @@ class TimeEdit:
 
     def check_fit(self, context: FitContext) -> None:
         """Raise a ``UserError`` where a class cannot be written into a training prompt."""
-        check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
+        check_training_prompts(context)
 
     def fit(self, context: FitContext) -> Intervention:
         """Count, choose the class of every prompt, and solve."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fairbench.attributes import AttributeSpace
 from fairbench.errors import UserError
+from fairbench.intervention import FitContext
 from fairbench.models.text_to_image import TextToImage
 from fairbench.models.tokens import check_words, end_rows
 from fairbench.wording import class_words, described
@@ -21,14 +22,19 @@ def class_texts(prompts: Sequence[str], space: AttributeSpace) -> list[list[str]
 
 def check_class_prompts(model: TextToImage, space: AttributeSpace, prompts: Sequence[str]) -> None:
     """Raise a ``UserError`` unless every class can be written into every prompt, in words of ``model``."""
-    if not prompts:
+    check_words(model, {word for words in class_words(space) for word in words.split()})
+    for texts in class_texts(prompts, space):
+        model.tokens(texts)
+
+
+def check_training_prompts(context: FitContext) -> None:
+    """Raise a ``UserError`` unless there are training prompts that every class can be written into."""
+    if not context.prompts:
         raise UserError(
             "there are no training prompts to learn the classes from: train on another suite, "
             "then measure with fairbench evaluate RUN --suite SUITE"
         )
-    check_words(model, {word for words in class_words(space) for word in words.split()})
-    for texts in class_texts(prompts, space):
-        model.tokens(texts)
+    check_class_prompts(context.model, context.space, [prompt.text for prompt in context.prompts])
 
 
 @torch.no_grad()

@@ -22,35 +22,34 @@ if TYPE_CHECKING:
 
 
 def class_features(
-    context: FitContext, clip: ImageFeatures, count: int, table: str | None
+    context: FitContext, clip: ImageFeatures, count: int, given: "Given | None"
 ) -> dict[str, Tensor]:
     """Return the mean features of every class, K x D of length 1 before the mean, for each attribute.
 
     Parameters
     ----------
     context
-        Whose model makes ``count`` pictures of every class where there is no ``table``.
+        Whose model makes ``count`` pictures of every class where none are ``given``.
     """
-    if table is None:
+    if given is None:
         made = {name: _made(context, name, count) for name in context.space.names}
         return {name: torch.stack([_mean(clip, one) for one in pictures]) for name, pictures in made.items()}
-    shown = by_class(find_references(table), context.space)
+    shown = by_class(given, context.space)
     return {name: torch.stack([_mean(clip, _read(one)) for one in paths]) for name, paths in shown.items()}
 
 
 def find_references(table: str) -> "Given":
-    """Read the table, and every picture that it names.
-
-    Raises
-    ------
-    UserError
-        It is no table, or names something that is no picture.
-    """
+    """Read the table."""
     from fairbench.runs.given import find_images
 
-    given = find_images(Path(table), None, 0)
+    return find_images(Path(table), None, 0)
+
+
+def check_references(table: str, space: AttributeSpace) -> None:
+    """Raise a ``UserError`` unless the table shows every class, and every picture of it can be read."""
+    given = find_references(table)
+    by_class(given, space)
     check_images([Path(path) for path in given.variants[-1]["image"]])
-    return given
 
 
 def by_class(given: "Given", space: AttributeSpace) -> dict[str, list[list[Path]]]:

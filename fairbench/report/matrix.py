@@ -1,6 +1,5 @@
 """The cells of a matrix in one table, one row per run and attribute, and the pictures over all of them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from fairbench.report.pareto import pareto
 from fairbench.report.tables import ABSENT, method_of, shown
+from fairbench.runs.directory import RunDirectory
 from fairbench.runs.matrix import Outcome
 from fairbench.runs.provenance import cost
 from fairbench.runs.registry import ORIGINAL
@@ -91,6 +91,5 @@ def _numbers(metrics: Mapping[str, Any], attribute: str) -> dict[str, Any]:
 
 
 def _cost(metrics: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    provenance = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))
-    spent = cost(provenance, method_of(metrics) or ORIGINAL)
+    spent = cost(RunDirectory(directory).provenance(), method_of(metrics) or ORIGINAL)
     return {"U-Net rows": spent["unet_rows_per_image"], "training s": spent["training_seconds"]}

@@ -18,7 +18,7 @@ from fairbench.baselines.iti_gen import (
     text_features,
 )
 from fairbench.editing.class_pictures import class_latents
-from fairbench.editing.references import class_features
+from fairbench.editing.references import class_features, find_references
 from fairbench.errors import UserError
 from fairbench.features import build_features
 from fairbench.features.convert import clip_text_model
@@ -164,7 +164,7 @@ def test_references_are_the_pictures_of_every_class(pair, tmp_path):
         rows.append(f"{index}.png,anything,{label}")
     table = tmp_path / "references.csv"
     table.write_text("\n".join(rows))
-    given = class_features(make_context(tmp_path, pair[0]), clip, 1, str(table))
+    given = class_features(make_context(tmp_path, pair[0]), clip, 1, find_references(str(table)))
     features = torch.nn.functional.normalize(clip(pictures), dim=-1)
     assert_close(given["gender"], torch.stack([features[1], (features[0] + features[2]) / 2]))
     method = ItiGen(ItiGen.Config(references=str(table)))
