@@ -15,7 +15,7 @@ from fairbench.attributes import AttributeSpace
 from fairbench.draws import Draw
 from fairbench.editing.class_pictures import class_latents, kept
 from fairbench.editing.class_prompts import check_training_prompts
-from fairbench.finetuning.engine import Pace, Training
+from fairbench.finetuning.engine import Pace, Training, check_precision
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Conditioning, Hooks, Step, attached
 from fairbench.models.text_to_image import TextToImage
@@ -66,6 +66,10 @@ class InterpretDiffusion:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def check(self, model: TextToImage) -> None:
+        """Raise a ``UserError`` where gradients through ``model`` would vanish."""
+        check_precision(model)
 
     def check_fit(self, context: FitContext) -> None:
         """Raise a ``UserError`` where a class cannot be written into a training prompt."""

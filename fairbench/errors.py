@@ -19,6 +19,10 @@ class Unsupported(UserError):
     """What a method cannot do, such as being loaded; a matrix of runs passes over it and says why."""
 
 
+class CostWarning(UserWarning):
+    """What makes a run slower than it could be and changes nothing else; the command line shows its line."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Word the error for a ``name`` that is not among the ``known`` ones, with the nearest of them."""
     known = sorted(known)

@@ -2,7 +2,10 @@
 
 import os
 import sys
-from typing import Annotated
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +24,7 @@ from fairbench.cli import (
     show,
     validate,
 )
-from fairbench.errors import UserError
+from fairbench.errors import CostWarning, UserError
 
 INTERRUPTED = 130
 
@@ -71,7 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     try:
         _refuse_a_namesake()
-        code = app(arguments, prog_name="fairbench", standalone_mode=False)
+        with _cost_warnings_as_lines():
+            code = app(arguments, prog_name="fairbench", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
@@ -106,6 +110,22 @@ def _report(error: Exception) -> int:
     traceback.print_exc()
     _say(f"failed: {type(error).__name__}: {error}")
     return 1
+
+
+@contextmanager
+def _cost_warnings_as_lines() -> Iterator[None]:
+    """Show our own warnings as lines of ours, and those of the libraries as Python does."""
+    show = warnings.showwarning
+
+    def ours_as_lines(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, CostWarning):
+            _say(f"warning: {message}")
+        else:
+            show(message, category, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = ours_as_lines
+        yield
 
 
 def _say(message: str) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from fairbench.errors import UserError
 from fairbench.finetuning.adapters import adapter
-from fairbench.finetuning.engine import Pace, Training
+from fairbench.finetuning.engine import Pace, Training, check_precision
 from fairbench.finetuning.optimisers import make_optimiser
 from fairbench.finetuning.processes import Processes
 from fairbench.finetuning.rules import GradientRule, Sampler
@@ -63,6 +63,7 @@ class DirectFinetuning:
 
     def check(self, model: TextToImage) -> None:
         """Raise a ``UserError`` where these settings do not fit ``model``."""
+        check_precision(model)
         method = self.on(model)
         sampler = Sampler.of(model.pipeline.scheduler, method.config.steps)
         method.rule(sampler, torch.Generator().manual_seed(0))
@@ -107,6 +108,7 @@ class DirectFinetuning:
             training = Training(tuned.parameters, context.directory, settings, pace, processes)
             averaged = training.run(context.updates, update, context.log)
             weights = tuned.exported(averaged)
+        context.model.pipeline.unet.disable_gradient_checkpointing()
         return Intervention(
             self.name, self.draw_class, settings=settings | {"updates": training.progress.update}, **weights
         )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,6 +20,9 @@ from fairbench.finetuning.adapters import RunningAverage
 from fairbench.finetuning.optimisers import make_optimiser, rate_factor
 from fairbench.finetuning.processes import Processes
 from fairbench.storage import atomic_write_tensors
+
+if TYPE_CHECKING:
+    from fairbench.models.text_to_image import TextToImage
 
 STATE = "training.safetensors"
 SAVE_EVERY = 20
@@ -204,6 +207,18 @@ class Training:
             if moments:
                 state["state"][index] = moments
         self._optimiser.load_state_dict(state)
+
+
+def check_precision(model: TextToImage) -> None:
+    """Raise a ``UserError`` where gradients through ``model`` would vanish.
+
+    The smallest numbers of float16 are larger than most entries of a gradient.
+    """
+    if model.pipeline.unet.dtype == torch.float16:
+        raise UserError(
+            f"{model.name} is loaded in float16, in which gradients vanish: train with "
+            f"--model '{model.name}[dtype=float32]', or dtype=bfloat16 on a card that has it"
+        )
 
 
 def differences(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

@@ -100,15 +100,13 @@ def adjusted_gradient(
     again = [step for step in weights.nonzero().flatten().tolist() if step not in trajectory.graphs]
     every = torch.arange(len(cotangent), device=cotangent.device)
     rows = torch.cartesian_prod(torch.tensor(again, dtype=torch.long, device=every.device), every)
+    entering = torch.stack(latents) if again else torch.empty(0)
+    timesteps, scales = trajectory.timesteps.to(every.device), trajectory.scales.to(every.device)
     for part in rows.split(chunk or chunk_rows(cotangent)) if again else ():
         steps, images = part.T
         embeddings = _rows(leaf, images)
         prediction = model.predict_noise(
-            torch.stack([latents[step][image] for step, image in part.tolist()]),
-            trajectory.timesteps.to(steps.device)[steps],
-            embeddings,
-            guidance,
-            scale=trajectory.scales.to(steps.device)[steps],
+            entering[steps, images], timesteps[steps], embeddings, guidance, scale=scales[steps]
         )
         prediction.backward(weights[steps].reshape(-1, 1, 1, 1) * cotangent[images])
         squares.index_add_(0, steps, _squares(embeddings))
@@ -148,8 +146,9 @@ def exact_gradient(
     latents, leaf = _kept(trajectory), conditioning.leaf()
     gains = gains.to(cotangent)
     weights = gains[-1] if weights is None else weights.to(cotangent)
-    attached = torch.ones_like(weights, dtype=torch.bool) if attached is None else attached.to(weights.device)
-    chosen = ((weights != 0) | attached).nonzero().flatten().tolist()
+    # on the CPU: what is asked at every step must not wait for the card
+    attached = torch.ones(len(weights), dtype=torch.bool) if attached is None else attached.cpu()
+    chosen = ((weights != 0).cpu() | attached).nonzero().flatten().tolist()
     squares = torch.zeros_like(weights)
     for images in torch.arange(len(cotangent), device=cotangent.device).split(chunk or len(cotangent)):
         through_later: dict[int, torch.Tensor] = {}

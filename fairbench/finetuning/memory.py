@@ -1,23 +1,51 @@
-"""How much fits into one pass: tried out on a GPU, a matter of cache on a CPU."""
+"""How much of an update is taken in one pass: tried out on a GPU, a matter of cache on a CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
 from fairbench.finetuning.gradient import chunk_rows
+from fairbench.models.capacity import CudaMemory, Memory, fitting, too_large
 from fairbench.models.hooks import Conditioning
+from fairbench.models.portions import decoded_on_cpu, uncounted
 from fairbench.models.text_to_image import TextToImage
 
-SHARE = 0.8
-"""Of the free memory that may be used: the allocator needs room, and others may come."""
+MOST = 4096
+"""More rows at once gain nothing, on any card."""
 GRAPH_PIXELS = 12288
 """Latent pixels that keep their graph while sampling on a CPU: 192 rows of 8 x 8, 3 of 64 x 64."""
 GRAPH_SHARE = 8
 """One in so many of the rows that fit on a GPU keep their graph while sampling: the loss needs room too."""
-PICTURE_PIXELS = 2**20
-"""Pixels decoded at once on a CPU: 256 pictures of 64 x 64, or 4 of 512 x 512."""
+
+
+@dataclass
+class GradientPortions:
+    """In what portions an update is taken: a matter of memory and time, and of nothing else.
+
+    Attributes
+    ----------
+    rows
+        (image, step) pairs that have a gradient in one pass of the U-Net.
+    graphs
+        Rows that keep their graph while sampling.
+    pictures
+        Decoded, judged and compared in one pass with gradient.
+    """
+
+    rows: int
+    graphs: int
+    pictures: int
+
+    def halve(self) -> bool:
+        """Take half of everything; false where there is nothing left to halve."""
+        if max(self.rows, self.pictures) == 1 and not self.graphs:
+            return False
+        self.rows, self.pictures = max(1, self.rows // 2), max(1, self.pictures // 2)
+        self.graphs //= 2
+        return True
 
 
 def portions(
@@ -26,8 +54,10 @@ def portions(
     learn: Callable[[torch.Tensor], torch.Tensor],
     rows: int | str,
     pictures: int | str,
-) -> tuple[int, int, int]:
-    """Return how many rows have a gradient in one pass, how many keep their graph, and pictures at once.
+    checkpointing: bool | str = "auto",
+    memory: Memory | None = None,
+) -> GradientPortions:
+    """Find the portions of one update, and set up the U-Net for them.
 
     Parameters
     ----------
@@ -38,10 +68,21 @@ def portions(
         From latents N x C x h x w to a scalar, through decoder, judge and feature networks.
     rows, pictures
         Numbers are taken as they are, ``"auto"`` is found out.
+    checkpointing
+        Whether the U-Net keeps the inputs of its blocks alone and computes the rest once more on the way
+        back; ``"auto"``: where not one row would fit otherwise.
+    memory
+        That of the model's GPU unless given.
+
+    Raises
+    ------
+    UserError
+        If not even one row, or one picture, fits into the memory of a GPU.
     """
     latents = model.noise([0])
     area = latents.shape[-2] * latents.shape[-1]
-    on_gpu = latents.device.type == "cuda"
+    if memory is None and latents.device.type == "cuda":
+        memory = CudaMemory(latents.device)
 
     def unet_rows(count: int) -> None:
         inputs = latents.expand(count, -1, -1, -1)
@@ -55,40 +96,27 @@ def portions(
     def decoded(count: int) -> None:
         learn(latents.repeat(count, 1, 1, 1).requires_grad_()).backward()
 
+    _checkpoint(model, checkpointing is True)
     graphs = rows
     if rows == "auto":
-        rows = _measured(unet_rows) if on_gpu else chunk_rows(latents)
-        graphs = rows // GRAPH_SHARE if on_gpu else GRAPH_PIXELS // area
+        if memory is None:
+            rows, graphs = chunk_rows(latents), GRAPH_PIXELS // area
+        else:
+            with uncounted(model):
+                rows = fitting(unet_rows, MOST, memory)
+                if not rows and checkpointing == "auto":
+                    _checkpoint(model, True)
+                    rows = fitting(unet_rows, MOST, memory)
+            if not rows:
+                raise too_large(latents.device, "finetuned on")
+            graphs = rows // GRAPH_SHARE
     if pictures == "auto":
-        pixels = area * 64  # the decoder makes 8 x 8 of every latent pixel
-        pictures = _measured(decoded) if on_gpu else max(1, PICTURE_PIXELS // pixels)
-    return int(rows), int(graphs), min(length, int(pictures))
+        pictures = decoded_on_cpu(model, area) if memory is None else fitting(decoded, length, memory)
+        if not pictures:
+            raise too_large(latents.device, "finetuned on")
+    return GradientPortions(int(rows), int(graphs), min(length, int(pictures)))
 
 
-def largest(use: Callable[[int], int], free: int) -> int:
-    r"""Return the largest count n with :math:`use(n) \le free`, if use grows evenly; at least 1.
-
-    Parameters
-    ----------
-    use : callable
-        Bytes that a pass over n rows needs; asked for n = 2 and 4 only.
-    free : int
-        Bytes.
-    """
-    two, four = use(2), use(4)
-    each = max(1, (four - two) // 2)
-    return max(1, (free - (two - 2 * each)) // each)
-
-
-def _measured(run: Callable[[int], None]) -> int:
-    """Return how often ``run`` fits into what the GPU has free."""
-
-    def use(count: int) -> int:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run(count)
-        return torch.cuda.max_memory_allocated() - before
-
-    use(1)  # workspaces that are made once are not to be counted for every row
-    torch.cuda.empty_cache()
-    return largest(use, int(SHARE * torch.cuda.mem_get_info()[0]))
+def _checkpoint(model: TextToImage, wanted: bool) -> None:
+    unet = model.pipeline.unet
+    (unet.enable_gradient_checkpointing if wanted else unet.disable_gradient_checkpointing)()

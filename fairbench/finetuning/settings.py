@@ -18,7 +18,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Tune = Literal["text_encoder", "unet", "text_encoder+unet", "prefix"]
 Mode = Literal["standardised", "raw", "official"]
 
-COST_ONLY = {"updates", "rows", "pictures_at_once"}
+COST_ONLY = {"updates", "rows", "pictures_at_once", "checkpointing"}
 """Settings that say how long or in what portions, not what is computed."""
 
 
@@ -70,6 +70,8 @@ class Settings(BaseModel):
     """(image, step) pairs in one pass of the U-Net with gradient; auto: what the memory holds."""
     pictures_at_once: PositiveInt | Literal["auto"] = "auto"
     """Pictures decoded, judged and compared in one pass with gradient."""
+    checkpointing: bool | Literal["auto"] = "auto"
+    """Whether the U-Net computes its blocks once more on the way back; auto: where not one row fits else."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,11 +15,13 @@ import torch
 from fairbench.finetuning.adapters import Adapter
 from fairbench.finetuning.batches import Batches
 from fairbench.finetuning.gradient import kept_steps, rule_gradient
-from fairbench.finetuning.memory import portions
+from fairbench.finetuning.memory import GradientPortions, portions
 from fairbench.finetuning.objective import Objective
 from fairbench.finetuning.processes import Processes
 from fairbench.finetuning.rules import GradientRule, Sampler, views
 from fairbench.finetuning.semantics import OriginalPictures
+from fairbench.models.capacity import attempt, tell, too_large
+from fairbench.precision import fast
 
 if TYPE_CHECKING:
     from fairbench.intervention import FitContext
@@ -40,8 +42,7 @@ class Update:
     batches: Batches
     objective: Objective
     processes: Processes
-    rows: int
-    graphs: int
+    portions: GradientPortions
 
     @classmethod
     def of(
@@ -68,8 +69,13 @@ class Update:
             context.faces if settings.looks_at_faces(context.space.names) else None,
         )
         prompts, images = settings.prompts_per_update, settings.images_per_prompt
-        rows, graphs, pictures = portions(
-            model, prompts * images, _loss_of(context), settings.rows, settings.pictures_at_once
+        found = portions(
+            model,
+            prompts * images,
+            _loss_of(context),
+            settings.rows,
+            settings.pictures_at_once,
+            settings.checkpointing,
         )
         return cls(
             context,
@@ -78,14 +84,32 @@ class Update:
             tuned,
             Sampler.of(model.pipeline.scheduler, settings.steps),
             Batches(context, prompts, images, settings.noises_per_prompt),
-            Objective(context, originals, settings, model.decode, pictures),
+            Objective(context, originals, settings, model.decode, found.pictures),
             processes,
-            rows,
-            graphs,
+            found,
         )
 
     def __call__(self, number: int) -> dict[str, Any]:
-        """Accumulate the gradient of update ``number`` and return what is to be logged."""
+        """Accumulate the gradient of update ``number`` and return what is to be logged.
+
+        Where memory runs out, the update is taken again in portions of half the size, and so on: what it
+        draws follows from its number.
+
+        Raises
+        ------
+        UserError
+            If the memory does not hold the gradient of even one image.
+        """
+        with fast():
+            while (row := attempt(lambda: self._accumulate(number))) is None:
+                if not self.portions.halve():
+                    raise too_large(self.context.model.device, "finetuned on")
+                tell(f"memory ran out: update {number + 1} is taken again, in portions of half the size")
+                for parameter in self.tuned.parameters.values():
+                    parameter.grad = None
+        return row
+
+    def _accumulate(self, number: int) -> dict[str, Any]:
         model, settings, hooks = self.context.model, self.settings, self.tuned.hooks
         whole = self.batches[number]
         rule = self.rule(self.sampler, whole.generator)
@@ -99,17 +123,18 @@ class Update:
                 steps=settings.steps,
                 guidance=settings.guidance,
                 keep=True,
-                learn=kept_steps(rule, len(batch.seeds), self.graphs),
+                learn=kept_steps(rule, len(batch.seeds), self.portions.graphs),
                 until=None if rule.stop is None else rule.stop + 1,
             )
         watch("seconds_sampling")
-        self.objective.originals.look_up(batch.pictures, model.device)  # here, to see what new ones cost
+        objective = replace(self.objective, at_once=self.portions.pictures)
+        objective.originals.look_up(batch.pictures, model.device)  # here, to see what new ones cost
         watch("seconds_originals")
         row: dict[str, Any] = {}
         for seen, latents in views(
             rule, self.sampler, model, trajectory, conditioning, batch.seeds, settings.guidance
         ):
-            cotangent, row = self.objective(latents, batch)
+            cotangent, row = objective(latents, batch)
             watch("seconds_loss")
             norms = rule_gradient(
                 rule,
@@ -119,7 +144,7 @@ class Update:
                 cotangent / max(1, rule.noisings),
                 self.sampler.gains,
                 guidance=settings.guidance,
-                chunk=self.rows,
+                chunk=self.portions.rows,
             )
             watch("seconds_gradient")
         share = len(batch.seeds) / whole.total

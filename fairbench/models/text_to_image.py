@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from fairbench.errors import UserError
 from fairbench.models.hooks import Conditioning, Hooks, Step, attached, classifier_free_guidance
+from fairbench.models.portions import Portions
+from fairbench.precision import exact
 from fairbench.seeding import generators
 
 NO_HOOKS = Hooks()
@@ -67,8 +69,9 @@ class Trajectory:
 class TextToImage:
     """A diffusers ``StableDiffusionPipeline`` whose stages can be called, differentiated and hooked into.
 
-    All weights are frozen and the pipeline's own scheduler is only ever read. Latents are float32, whatever
-    the precision of the weights. ``unet_rows`` counts all rows that went through the U-Net.
+    All weights are frozen and the pipeline's own scheduler is only ever read. Embeddings, latents and noise
+    predictions are float32, whatever the precision of the weights, and so are all sums of their gradients.
+    ``unet_rows`` counts all rows that went through the U-Net.
     """
 
     def __init__(self, pipeline: Any, name: str, defaults: Defaults | None = None) -> None:
@@ -87,6 +90,16 @@ class TextToImage:
         """Where the U-Net is."""
         return self.pipeline.unet.device
 
+    @cached_property
+    def portions(self) -> Portions:
+        """How many images are made at once where nobody says; found out when first asked for."""
+        return Portions.of(self)
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images `generate` samples in one pass unless told otherwise."""
+        return self.portions.sampled
+
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Return the embeddings of N prompts, padded to the length that the tokenizer takes.
 
@@ -94,8 +107,7 @@ class TextToImage:
         `tokens`.
         """
         distinct = list(dict.fromkeys([*prompts, ""]))
-        with self._autocast():
-            embeddings = self.pipeline.text_encoder(self.tokens(distinct).to(self.device))[0]
+        embeddings = self.pipeline.text_encoder(self.tokens(distinct).to(self.device))[0].float()
         index = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.device)
         empty = embeddings[distinct.index("")]
         return Conditioning(embeddings[index], empty.expand(len(prompts), *empty.shape))
@@ -230,13 +242,14 @@ class TextToImage:
         if guidance == 1 and not (hooks.modules or hooks.combine):
             embeddings = (conditioning.conditional,)
         scale = torch.as_tensor(scale, dtype=latents.dtype, device=latents.device).reshape(-1, 1, 1, 1)
-        timestep = timestep.to(latents.device).expand(len(latents))
+        timestep = timestep.to(latents.device, non_blocking=True).expand(len(latents))
         self.unet_rows += len(embeddings) * len(latents)
-        with attached(self.pipeline.unet, hooks, step), self._autocast():
-            noise = self.pipeline.unet(
-                (latents * scale).repeat(len(embeddings), 1, 1, 1),
+        unet = self.pipeline.unet
+        with attached(unet, hooks, step):
+            noise = unet(
+                (latents * scale).to(unet.dtype).repeat(len(embeddings), 1, 1, 1),
                 timestep.repeat(len(embeddings)),
-                torch.cat(embeddings),
+                torch.cat(embeddings).to(unet.dtype),
                 return_dict=False,
             )[0].float()
         if len(embeddings) == 1:
@@ -252,8 +265,8 @@ class TextToImage:
         Differentiable and not clamped, so that no gradient is lost where the decoder overshoots.
         """
         vae = self.pipeline.vae
-        with self._autocast():
-            decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        scaled = (latents / vae.config.scaling_factor).to(vae.dtype)
+        decoded = vae.decode(scaled, return_dict=False)[0]
         return decoded.float() / 2 + 0.5
 
     def generate(
@@ -263,13 +276,14 @@ class TextToImage:
         *,
         steps: int | None = None,
         guidance: float | None = None,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         hooks: Hooks = NO_HOOKS,
         on_batch: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Return one picture per prompt and seed, N x 3 x H x W in [0, 1], float32 on the CPU.
 
         A picture depends on its prompt and its seed alone, not on ``batch_size`` or its place in the list.
+        Where memory runs out, fewer are made at once from then on, with a line of warning.
 
         Parameters
         ----------
@@ -278,28 +292,38 @@ class TextToImage:
         steps, guidance
             The model's own ``defaults`` if None.
         batch_size
-            Pictures made at once.
+            Pictures made at once; as many as the memory holds if None.
         hooks
             What a method changes.
         on_batch
             Called as ``on_batch(done, total)`` after every batch.
+
+        Raises
+        ------
+        UserError
+            If the memory does not hold even one picture.
         """
         if not len(prompts) == len(seeds) > 0:
             raise ValueError(f"as many prompts as seeds are needed, not {len(prompts)} and {len(seeds)}")
         steps = self.defaults.steps if steps is None else steps
         guidance = self.defaults.guidance if guidance is None else guidance
-        batches = []
-        for start in range(0, len(seeds), batch_size):
-            rows = slice(start, start + batch_size)
-            with torch.inference_mode():
-                conditioning = self.condition(prompts[rows], seeds[rows], hooks)
-                trajectory = self.rollout(
-                    conditioning, seeds[rows], steps=steps, guidance=guidance, hooks=hooks
-                )
-                batches.append(self.decode(trajectory.final).clamp(0, 1).cpu())
+        portions = replace(self.portions, sampled=batch_size) if batch_size else self.portions
+        pictures: list[Tensor] = []
+        done = 0
+
+        def sample(count: int) -> Tensor:
+            rows = slice(done, done + count)
+            conditioning = self.condition(prompts[rows], seeds[rows], hooks)
+            return self.rollout(conditioning, seeds[rows], steps=steps, guidance=guidance, hooks=hooks).final
+
+        while done < len(seeds):
+            with torch.inference_mode(), exact():
+                latents = portions.sample(self, len(seeds) - done, sample)
+                pictures.append(portions.decode(self, latents))
+            done += len(latents)
             if on_batch:
-                on_batch(min(rows.stop, len(seeds)), len(seeds))
-        return torch.cat(batches)  # outside inference mode: an ordinary tensor, fit for training on
+                on_batch(done, len(seeds))
+        return torch.cat(pictures)  # outside inference mode: an ordinary tensor, fit for training on
 
     def _draw(self, sources: list[torch.Generator]) -> Tensor:
         config = self.pipeline.unet.config
@@ -314,11 +338,5 @@ class TextToImage:
         if not 1 <= steps <= most:
             raise UserError(f"the number of denoising steps must be from 1 to {most}, not {steps}")
         scheduler = type(template).from_config(template.config)
-        scheduler.set_timesteps(steps, device=self.device)
+        scheduler.set_timesteps(steps)  # on the CPU: a sampler looks them up, and must not wait for the card
         return scheduler
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        dtype = self.pipeline.unet.dtype
-        if self.device.type != "cuda" or dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast("cuda", dtype)

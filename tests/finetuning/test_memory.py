@@ -1,23 +1,118 @@
+import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from fairbench.finetuning.memory import largest, portions
-from tests.finetuning.stand_ins import tiny_model
+from fairbench.errors import CostWarning, UserError
+from fairbench.finetuning import memory
+from fairbench.finetuning.memory import GradientPortions, portions
+from fairbench.methods.biased_dft import BiasedDFT
+from fairbench.models.hooks import Conditioning
+from tests.finetuning.stand_ins import make_context, tiny_model
+from tests.models.memories import Card, OutOfMemory
+
+SMALL = {"prompts_per_update": 2, "images_per_prompt": 4, "noises_per_prompt": 4, "steps": 4}
 
 
-@given(fixed=st.integers(0, 10**9), each=st.integers(1, 10**8), free=st.integers(0, 10**11))
-def test_the_largest_count_fits_and_one_more_does_not(fixed, each, free):
-    use = lambda rows: fixed + each * rows  # noqa: E731
-    rows = largest(use, free)
-    assert use(rows + 1) > free
-    assert use(rows) <= free or rows == 1
+def fit(directory, model, **settings):
+    context = make_context(directory, model, updates=2)
+    return BiasedDFT(BiasedDFT.Config(**SMALL, **settings)).fit(context).tensors
+
+
+def limited(model, monkeypatch, rows):
+    """Let passes with a gradient run out of memory with more than so many rows."""
+    inner = model.predict_noise
+
+    def predict_noise(latents, *args, **kwargs):
+        if torch.is_grad_enabled() and len(latents) > rows:
+            raise OutOfMemory
+        return inner(latents, *args, **kwargs)
+
+    monkeypatch.setattr(model, "predict_noise", predict_noise)
 
 
 def test_on_a_cpu_numbers_are_taken_and_the_rest_is_a_matter_of_cache():
     model = tiny_model()
     never = lambda latents: 1 / 0  # noqa: E731
-    assert portions(model, 24, never, 7, 5) == (7, 7, 5)
-    assert portions(model, 24, never, "auto", "auto") == (48, 192, 24)
-    assert portions(model, 10**6, never, "auto", "auto") == (48, 192, 256)
+    assert portions(model, 24, never, 7, 5) == GradientPortions(7, 7, 5)
+    assert portions(model, 24, never, "auto", "auto") == GradientPortions(48, 192, 24)
+    assert portions(model, 10**6, never, "auto", "auto") == GradientPortions(48, 192, 256)
     assert torch.equal(model.noise([0]), model.noise([0]))
+
+
+def test_on_a_card_it_is_what_fits(monkeypatch):
+    model = tiny_model()
+    limited(model, monkeypatch, 40)
+    monkeypatch.setattr(memory, "MOST", 128)
+    before = model.unet_rows
+    found = portions(model, 24, lambda latents: latents.sum(), "auto", "auto", memory=Card(10**9))
+    assert found == GradientPortions(rows=32, graphs=4, pictures=24)
+    assert not model.pipeline.unet.is_gradient_checkpointing and model.unet_rows == before
+
+
+def test_the_unet_is_checkpointed_by_itself_where_not_one_row_fits_otherwise(monkeypatch):
+    model = tiny_model()
+    unet, inner = model.pipeline.unet, model.predict_noise
+
+    def predict_noise(*args, **kwargs):
+        if not unet.is_gradient_checkpointing:
+            raise OutOfMemory
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(model, "predict_noise", predict_noise)
+    learn = lambda latents: latents.sum()  # noqa: E731
+    assert portions(model, 8, learn, "auto", 4, memory=Card(10**9)).rows == memory.MOST
+    with pytest.raises(UserError, match="cpu has too little free memory for one image to be finetuned on"):
+        portions(model, 8, learn, "auto", 4, False, memory=Card(10**9))
+
+
+def saved_bytes(model, checkpointing):
+    """Return what a pass keeps for its way back, the gradient that it yields, and its size."""
+    portions(model, 4, lambda latents: latents.sum(), 4, 4, checkpointing)
+    embeddings = model.encode(["a face"] * 4)
+    leaf = Conditioning(embeddings.conditional.detach().requires_grad_(), embeddings.unconditional.detach())
+    kept = []
+
+    def keep(tensor):
+        kept.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        prediction = model.predict_noise(model.noise(range(4)), torch.tensor(5), leaf, 3.0)
+    prediction.square().sum().backward()
+    return sum(kept), leaf.conditional.grad
+
+
+def test_checkpointing_keeps_less_and_changes_nothing():
+    model = tiny_model()
+    plain, gradient = saved_bytes(model, False)
+    less, same = saved_bytes(model, True)
+    assert less < plain / 2
+    assert torch.equal(same, gradient)
+
+
+def test_a_checkpointed_training_is_the_same_and_leaves_the_model_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRBENCH_CACHE", "off")
+    model = tiny_model()
+    plain = fit(tmp_path / "plain", model)
+    again = fit(tmp_path / "again", model, checkpointing=True)
+    assert not model.pipeline.unet.is_gradient_checkpointing
+    assert all(torch.equal(again[name], plain[name]) for name in plain)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_an_update_that_runs_out_of_memory_is_taken_again_in_smaller_portions(tmp_path, monkeypatch, rows):
+    monkeypatch.setenv("FAIRBENCH_CACHE", "off")
+    model = tiny_model()
+    plain = fit(tmp_path / "plain", model)
+    limited(model, monkeypatch, rows)
+    with pytest.warns(CostWarning, match="memory ran out: update 1 is taken again, in portions of half"):
+        again = fit(tmp_path / "again", model)
+    for name in plain:
+        torch.testing.assert_close(again[name], plain[name], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::fairbench.errors.CostWarning")
+def test_a_card_too_small_for_the_gradient_of_one_image_is_one_line(tmp_path, monkeypatch):
+    model = tiny_model()
+    limited(model, monkeypatch, 0)
+    with pytest.raises(UserError, match="cpu has too little free memory for one image to be finetuned on"):
+        fit(tmp_path, model)
