@@ -214,15 +214,48 @@ def as_input(images: "Tensor", size: int) -> "Tensor":
         The images are not N x 3 x H x W floating-point numbers.
     """
     import torch
+
+    return (resized(images, size).float() * 2 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def resized(images: "Tensor", size: int) -> "Tensor":
+    """Return N x 3 x ``size`` x ``size`` images of images; differentiable. Raises like `as_input`."""
     import torch.nn.functional as F
 
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise UserError(
             f"images must be N x 3 x H x W numbers in [0, 1], not {images.dtype} {tuple(images.shape)}"
         )
-    if images.shape[-2:] != (size, size):
-        images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-    return (images.float() * 2 - 1).contiguous(memory_format=torch.channels_last)
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+
+class Sizes:
+    """A batch of images at every size that a network wants to see, each made once; differentiable.
+
+    Parameters
+    ----------
+    images
+        N x 3 x H x W in [0, 1].
+    """
+
+    def __init__(self, images: "Tensor") -> None:
+        self.images = images
+        self._made: dict[int, Tensor] = {}
+
+    def at(self, size: int | None) -> "Tensor":
+        """Return the images at ``size``; as they are for None."""
+        if size is None:
+            return self.images
+        if size not in self._made:
+            self._made[size] = resized(self.images, size)
+        return self._made[size]
+
+
+def slices(total: int, size: int) -> list[slice]:
+    """Return the parts of ``total`` rows that hold ``size`` each, at least one."""
+    return [slice(start, start + size) for start in range(0, max(total, 1), size)]
 
 
 def one_line(error: BaseException) -> str:

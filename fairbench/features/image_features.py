@@ -3,11 +3,12 @@
 The numbers that need them (CLIP-T, CLIP-I, DINO-like, FID-like) and the preservation loss use this one door.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
+from fairbench.networks import Sizes
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,11 @@ class ImageFeatures:
         return pooled_width(self.network)
 
     @property
+    def image_size(self) -> int:
+        """The size at which the network looks at images."""
+        return self.description.image_size
+
+    @property
     def device(self) -> "torch.device":
         """Where the network is."""
         return next(self.network.parameters()).device
@@ -77,7 +83,7 @@ class ImageFeatures:
         """
         from fairbench.networks import as_input
 
-        inputs = as_input(images.to(self.device), self.description.image_size)
+        inputs = as_input(images.to(self.device), self.image_size)
         network: Any = self.network
         features: Tensor = network.encode_image(inputs) if self.tokenizer is not None else network(inputs)
         if not features.isfinite().all():
@@ -140,6 +146,15 @@ class ImageFeatures:
                 )
             row[: len(ids)] = torch.tensor(ids)
         return tokens
+
+
+def seen_by(
+    networks: "Iterable[ImageFeatures]", images: "Tensor"
+) -> "Iterator[tuple[ImageFeatures, Tensor]]":
+    """Yield every network with its features of the images, which are scaled once for each size."""
+    sizes = Sizes(images)
+    for network in networks:
+        yield network, network(sizes.at(network.image_size))
 
 
 def cosine(a: "Tensor", b: "Tensor") -> "Tensor":

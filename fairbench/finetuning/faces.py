@@ -38,8 +38,11 @@ class Faces(Protocol):
     def real(self) -> Tensor:
         """M x D features of real faces, of length 1."""
 
-    def find(self, images: Tensor) -> Detections:
-        """Return the largest face of each picture; its box is what counts as its region."""
+    def find(self, images: Tensor, found: Detections | None = None) -> Detections:
+        """Return the largest face of each picture; its box is what counts as its region.
+
+        ``found`` is what the training judge's detector has found in them, if it was asked before.
+        """
 
     def features(self, images: Tensor, landmarks: Tensor) -> Tensor:
         """Return N x D features of the faces with these landmarks, of length 1, differentiably."""
@@ -76,7 +79,7 @@ class WholePictures:
         with torch.no_grad():
             return normalize(self.network(self.pictures()), dim=1)
 
-    def find(self, images: Tensor) -> Detections:
+    def find(self, images: Tensor, found: Detections | None = None) -> Detections:
         """Return the whole picture, N times."""
         return whole_image(images)
 
@@ -138,9 +141,9 @@ class DetectedFaces:
             )
         return torch.cat(found)
 
-    def find(self, images: Tensor) -> Detections:
+    def find(self, images: Tensor, found: Detections | None = None) -> Detections:
         """Return the largest faces, each box a square that may reach out of the picture."""
-        found = self.detect(images)
+        found = found or self.detect(images)
         seen = found.scores >= FACE_THRESHOLD
         return found._replace(boxes=squared(found.boxes, self.enlarge) * seen[:, None])
 

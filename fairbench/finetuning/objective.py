@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 
 UNDECIDED = 0.8
 """A judge that gives its likeliest class less is undecided; of two classes: both between .2 and .8."""
+
+
+class View(NamedTuple):
+    """Some pictures, where their faces are, and what the judge says of them."""
+
+    images: Tensor
+    faces: Detections
+    logits: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,30 +76,33 @@ class Objective:
         leaf = latents.detach().clone().requires_grad_()
         portions = torch.arange(len(leaf), device=leaf.device).split(self.at_once)
         whole = self._see(leaf) if len(portions) == 1 else None
-        judged = _detached([whole[1]] if whole else [self._judged(leaf[rows]) for rows in portions])
+        seen = [whole] if whole else [self._unlearnt(leaf[rows]) for rows in portions]
+        judged = _detached([view.logits for view in seen])
         targets = self._targets(judged, batch)
         known = self.originals.look_up(batch.pictures, leaf.device)
         sums: dict[str, float] = {}
-        for rows in portions:
-            images, logits = whole or self._see(leaf[rows])
+        for rows, view in zip(portions, seen, strict=True):
             part = {name: _rows(target, rows) for name, target in targets.items()}
             before = {name: column[rows] for name, column in known.items()}
-            loss, terms = self._terms(images, logits, part, before)
+            loss, terms = self._terms(whole or self._see(leaf[rows], view.faces), part, before)
             (loss / batch.total).backward()
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value.item() / len(leaf)
         assert leaf.grad is not None  # noqa: S101 every image has a loss
         return leaf.grad, sums | self._notes(judged, targets, batch)
 
-    def _see(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _see(self, latents: Tensor, faces: Detections | None = None) -> View:
+        """Decode and judge; ``faces``: where they are in these pictures, if they were looked for before."""
         images = self.decode(latents)
         if not images.isfinite().all():
             raise FloatingPointError("the images are not finite")
-        return images, self.context.judge.logits(images)
+        faces = faces or self.context.judge.find(images.detach())
+        return View(images, faces, self.context.judge.logits(images, faces))
 
     @torch.no_grad()
-    def _judged(self, latents: Tensor) -> dict[str, Tensor]:
-        return self._see(latents)[1]
+    def _unlearnt(self, latents: Tensor) -> View:
+        """See without a gradient, and let go of the pictures, which are large."""
+        return self._see(latents)._replace(images=latents.new_empty(0))
 
     def _targets(self, judged: Mapping[str, Tensor], batch: Batch) -> dict[str, Targets]:
         """Return the expected targets of N images, found prompt by prompt; label -1 where there is none."""
@@ -109,14 +120,10 @@ class Objective:
         return {name: _joined([part[name] for part in found]) for name in self.context.space.names}
 
     def _terms(
-        self,
-        images: Tensor,
-        logits: Mapping[str, Tensor],
-        targets: Mapping[str, Targets],
-        known: Mapping[str, Tensor],
+        self, view: View, targets: Mapping[str, Targets], known: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of some images and its parts, all as sums over them."""
-        settings = self.settings
+        settings, (images, found, logits) = self.settings, view
         attributes = {name: logits[name] for name in targets}
         labels = {
             name: target.label.where(target.confidence >= settings.confidence, -1)
@@ -125,7 +132,7 @@ class Objective:
         weight = factors(labels, known, self._each("change_factor"))
         present = logits["face"] > 0
         looks = settings.looks_at_faces(self.context.space.names)
-        faces = self._faces.find(images.detach()) if looks else None
+        faces = self._faces.find(images.detach(), found) if looks else None
         region = self._region(images, faces, present, labels, known)
         preserved, similarity = preservation_loss(images, known, weight, self.context.features, region)
         parts = {

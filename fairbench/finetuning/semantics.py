@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fairbench.cache import Cache
-from fairbench.features.image_features import cosine
+from fairbench.features.image_features import cosine, seen_by
 from fairbench.storage import sha256_of
 
 if TYPE_CHECKING:
@@ -99,18 +99,19 @@ class OriginalPictures:
     @torch.no_grad()
     def _see(self, text: str, seeds: list[int]) -> dict[str, torch.Tensor]:
         images = self._generate([text] * len(seeds), seeds)
-        logits = self._context.judge.logits(images)
+        found = self._context.judge.find(images)
+        logits = self._context.judge.logits(images, found)
         face = logits.pop("face") > 0
-        seen = {f"features/{network.name}": network(images) for network in self._context.features}
+        seen = {f"features/{net.name}": value for net, value in seen_by(self._context.features, images)}
         for name, values in logits.items():  # also what this run does not balance: another one may
             confidence, shown = values.softmax(-1).max(-1)
             seen[f"class/{name}"] = torch.where(face, shown, -1)
             seen[f"confidence/{name}"] = confidence
         if self._faces:
             images = images.to(face.device)
-            found = self._faces.find(images)
-            seen["face/box"] = found.boxes * face[:, None]
-            seen["face/features"] = self._faces.features(images, found.landmarks)
+            faces = self._faces.find(images, found)
+            seen["face/box"] = faces.boxes * face[:, None]
+            seen["face/features"] = self._faces.features(images, faces.landmarks)
         return {name: column.cpu() for name, column in seen.items()}
 
 
@@ -166,7 +167,8 @@ def preservation_loss(
     if region is not None:
         images = images.detach() + region * (images - images.detach())
     similarity = {
-        network.name: cosine(network(images), originals[f"features/{network.name}"]) for network in features
+        network.name: cosine(value, originals[f"features/{network.name}"])
+        for network, value in seen_by(features, images)
     }
     distance = sum((1 - value for value in similarity.values()), start=images.new_zeros(len(images)))
     return weight * distance, {name: value.detach() for name, value in similarity.items()}

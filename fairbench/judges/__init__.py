@@ -3,7 +3,7 @@
 Nothing heavy is imported before a judge is built.
 """
 
-from fairbench.judges.judge import Judge, Judgement, check_covers, refuse_training_judge
+from fairbench.judges.judge import Judge, Judgement, check_covers, judge_all, refuse_training_judge
 from fairbench.judges.loading import build_judge, identify_judge, list_judges, load_judge, save_judge
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "build_judge",
     "check_covers",
     "identify_judge",
+    "judge_all",
     "list_judges",
     "load_judge",
     "refuse_training_judge",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,9 @@ from fairbench.errors import UserError, invalid
 from fairbench.judges.classifiers import CONFIG, PREPROCESSOR, load_classifier
 from fairbench.judges.confusion import read_side_file
 from fairbench.judges.description import Composition
-from fairbench.judges.faces import FaceDetector, crop, insightface, squared, whole_image, yunet
+from fairbench.judges.faces import Detections, FaceDetector, crop, insightface, squared, whole_image, yunet
 from fairbench.judges.judge import Judge
-from fairbench.judges.judge_file import Classifier, Detector, JudgeFile, SkinTone, WholeImage, ZeroShot
+from fairbench.judges.judge_file import Classifier, Faces, JudgeFile, SkinTone, WholeImage, YuNet, ZeroShot
 from fairbench.judges.skin_tone import SkinToneReader
 from fairbench.judges.sources import check_sha256, located
 from fairbench.judges.zero_shot import CONFIG as CLIP_CONFIG
@@ -50,21 +51,26 @@ class ComposedNetwork(nn.Module):
         super().__init__()
         self.faces, self.enlarge, self.readers = faces, enlarge, nn.ModuleList(readers)
 
-    def forward(self, images: "Tensor") -> "dict[str, Tensor]":
+    def forward(self, images: "Tensor", found: Detections | None = None) -> "dict[str, Tensor]":
         r"""Return attribute -> N x K logits, and "face" -> N logits.
 
         Where several networks read an attribute, :math:`\ell = \log \frac1M \sum_m \mathrm{softmax}(\ell_m)`.
+        ``found`` says where the faces are, if they were looked for before.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise UserError(
                 f"images must be N x 3 x H x W numbers in [0, 1], not {images.dtype} {tuple(images.shape)}"
             )
-        boxes, score, _ = self.faces(images)
+        boxes, score, _ = found or self.faces(images)
+
+        @cache
+        def cropped(tight: bool, size: int) -> "Tensor":
+            return crop(images, boxes if tight else squared(boxes, self.enlarge), size)
+
         votes: dict[str, list[Tensor]] = {}
         for reader in self.readers:
             module: Any = reader
-            where = boxes if module.tight else squared(boxes, self.enlarge)
-            read = module(crop(images, where, module.image_size))
+            read = module(cropped(module.tight, module.image_size))
             score = score * read.pop("readable", 1)
             for name, logits in read.items():
                 votes.setdefault(name, []).append(logits.log_softmax(1))
@@ -112,19 +118,20 @@ def _read(path: Path) -> JudgeFile:
 def _files(described: JudgeFile, base: Path) -> tuple[list[Path], list[list[Path]]]:
     """Return the file of the detector, where it has one, and those of every network."""
     faces, detector = described.faces, []
-    if isinstance(faces, Detector):
+    if not isinstance(faces, WholeImage):
         detector = [located(faces.source, base, [faces.file]) / faces.file]
         if not detector[0].is_file():
             raise UserError(f"{detector[0]}: there is no such file")
     return detector, [_network_files(network, base) for network in described.networks]
 
 
-def _detector(faces: WholeImage | Detector, files: Sequence[Path]) -> FaceDetector:
+def _detector(faces: Faces, files: Sequence[Path]) -> FaceDetector:
     if isinstance(faces, WholeImage):
         return whole_image
     check_sha256(files[0], faces.sha256)
-    build = {"yunet": yunet, "insightface": insightface}[faces.kind]
-    return build(files[0], faces.threshold)
+    if isinstance(faces, YuNet):
+        return yunet(files[0], faces.threshold, faces.size)
+    return insightface(files[0], faces.threshold, faces.size, faces.provider)
 
 
 def _network_files(network: Classifier | ZeroShot | SkinTone, base: Path) -> list[Path]:

@@ -5,22 +5,26 @@ A detector is any callable from N x 3 x H x W images in [0, 1] to `Detections`.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from fairbench.errors import UserError
 from fairbench.networks import one_line
+from fairbench.storage import sha256_of
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-YUNET_LONGEST = 320
+YUNET_SIZE = 320
 """Pixels of the longer side that YuNet is shown: it finds faces of about 10 to 300 pixels (OpenCV Zoo)."""
-INSIGHTFACE_SIZE = (640, 640)
+INSIGHTFACE_SIZE = 640
 """What arXiv 2311.07604 detects at."""
+Provider = Literal["auto", "cpu", "cuda"]
+"""What computes an ONNX network; auto: the graphics card where onnxruntime knows one."""
+CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 LANDMARKS = (
@@ -53,6 +57,10 @@ class Detections(NamedTuple):
     scores: "Tensor"
     landmarks: "Tensor"
 
+    def of(self, rows: "slice | Tensor") -> "Detections":
+        """Return those of some of the images."""
+        return Detections(*(column[rows] for column in self))
+
 
 class FaceDetector(Protocol):
     """Images to faces."""
@@ -81,9 +89,12 @@ class LargestFace:
     find
         From one H x W x 3 picture, BGR in 0..255, to M x 15: left, top, right, bottom, score, and x and y of
         the five landmarks, nan where they are not known.
+    identity
+        All that decides what is found: two of the same find the same, and one look is enough for both.
     """
 
-    find: "Callable[[np.ndarray], np.ndarray]"
+    find: "Callable[[np.ndarray], np.ndarray]" = field(compare=False)
+    identity: object = field(default_factory=object)
 
     def __call__(self, images: "Tensor") -> Detections:
         """Return what is found; without gradients, as a box has none."""
@@ -108,8 +119,18 @@ class LargestFace:
         return faces[np.prod(visible[:, 2:] - visible[:, :2], axis=1).argmax()]
 
 
-def yunet(path: Path, threshold: float | None) -> LargestFace:
-    """Return OpenCV's YuNet, read from an ONNX file; ``threshold`` 0.9 unless given, as in OpenCV.
+def yunet(path: Path, threshold: float | None, size: int | None = None) -> LargestFace:
+    """Return OpenCV's YuNet, read from an ONNX file, on the CPU.
+
+    Parameters
+    ----------
+    path
+        The file.
+    threshold
+        0.9 unless given, as in OpenCV.
+    size
+        Pixels of the longer side of what it is shown, never more than the picture has; `YUNET_SIZE` unless
+        given.
 
     Raises
     ------
@@ -119,14 +140,15 @@ def yunet(path: Path, threshold: float | None) -> LargestFace:
     import numpy as np
 
     cv2 = _extra("cv2", "faces")
+    longest, threshold = size or YUNET_SIZE, threshold or 0.9
     try:
-        detector = cv2.FaceDetectorYN.create(str(path), "", (YUNET_LONGEST,) * 2, threshold or 0.9)
+        detector = cv2.FaceDetectorYN.create(str(path), "", (longest, longest), threshold)
     except cv2.error as error:
         raise UserError(f"{path}: OpenCV cannot read it as YuNet: {one_line(error)}") from error
 
     def find(picture: np.ndarray) -> np.ndarray:
         size = np.array(picture.shape[1::-1])
-        shown = np.maximum(1, np.rint(size * min(1, YUNET_LONGEST / size.max()))).astype(int)
+        shown = np.maximum(1, np.rint(size * min(1, longest / size.max()))).astype(int)
         if (shown != size).any():
             picture = cv2.resize(picture, tuple(map(int, shown)), interpolation=cv2.INTER_AREA)
         detector.setInputSize(tuple(map(int, shown)))
@@ -138,23 +160,40 @@ def yunet(path: Path, threshold: float | None) -> LargestFace:
         landmarks = faces[:, 4:14] * np.tile(size / shown, 5)
         return np.hstack([corner, corner + extent, faces[:, 14:], landmarks])
 
-    return LargestFace(find)
+    return LargestFace(find, ("yunet", sha256_of(path), threshold, longest))
 
 
-def insightface(path: Path, threshold: float | None) -> LargestFace:
-    """Return a detector of insightface, read from an ONNX file; ``threshold`` 0.5 unless given, as there.
+def insightface(
+    path: Path, threshold: float | None, size: int | None = None, provider: Provider = "auto"
+) -> LargestFace:
+    """Return a detector of insightface, read from an ONNX file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    threshold
+        0.5 unless given, as there.
+    size
+        Pixels of both sides of what it is shown, a multiple of 32; `INSIGHTFACE_SIZE` unless given.
+    provider
+        What computes it.
 
     Raises
     ------
     UserError
-        insightface is not installed, or cannot read the file as a detector.
+        insightface is not installed, cannot read the file as a detector, or there is no such provider.
     """
     import numpy as np
 
     zoo = _extra("insightface.model_zoo", "insightface")
+    side, threshold = size or INSIGHTFACE_SIZE, threshold or 0.5
+    name = onnx_provider(provider)
     try:
-        detector: Any = zoo.get_model(str(path), providers=["CPUExecutionProvider"])
-        detector.prepare(ctx_id=-1, input_size=INSIGHTFACE_SIZE, det_thresh=threshold or 0.5)
+        detector: Any = zoo.get_model(str(path), providers=[name])
+        # a negative number would send it back to the CPU
+        on_cpu = name == CPU_PROVIDER
+        detector.prepare(ctx_id=-1 if on_cpu else 0, input_size=(side, side), det_thresh=threshold)
         detect = detector.detect
     except Exception as error:  # whatever onnxruntime makes of the file
         raise UserError(
@@ -166,7 +205,26 @@ def insightface(path: Path, threshold: float | None) -> LargestFace:
         told = np.full((len(boxes), 10), np.nan) if landmarks is None else landmarks.reshape(-1, 10)
         return np.hstack([boxes, told])
 
-    return LargestFace(find)
+    return LargestFace(find, ("insightface", sha256_of(path), threshold, side, name))
+
+
+def onnx_provider(provider: Provider) -> str:
+    """Return the execution provider of onnxruntime that ``provider`` stands for.
+
+    Raises
+    ------
+    UserError
+        The graphics card is asked for, and the onnxruntime that is installed knows none.
+    """
+    try:
+        known = import_module("onnxruntime").get_available_providers()
+    except ImportError:
+        known = [CPU_PROVIDER]
+    if provider == "cpu" or (provider == "auto" and CUDA_PROVIDER not in known):
+        return CPU_PROVIDER
+    if CUDA_PROVIDER not in known:
+        raise UserError("provider cuda: onnxruntime knows no graphics card here: pip install onnxruntime-gpu")
+    return CUDA_PROVIDER
 
 
 def _extra(module: str, extra: str) -> Any:

@@ -3,13 +3,14 @@
 What it says is a measurement with errors of its own, so a run names its judges by their sha256.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from fairbench.errors import UserError
-from fairbench.judges.faces import whole_image
+from fairbench.judges.faces import Detections, FaceDetector, whole_image
+from fairbench.networks import Sizes, slices
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from fairbench.attributes import AttributeSpace
     from fairbench.judges.description import Composition, Counts, JudgeDescription
-    from fairbench.judges.faces import FaceDetector
 
 
 @dataclass(frozen=True)
@@ -86,25 +86,38 @@ class Judge:
         """
         return getattr(self.network, "faces", whole_image), getattr(self.network, "enlarge", 1.0)
 
+    @property
+    def image_size(self) -> int | None:
+        """The size at which the network looks at images; None where it looks at faces that it cuts out."""
+        return getattr(self.description, "image_size", None)
+
     def to(self, device: "torch.device | str") -> "Judge":
         """Move the network to ``device`` and return the judge."""
         self.network.to(device)
         return self
 
-    def logits(self, images: "Tensor") -> "dict[str, Tensor]":
+    def find(self, images: "Tensor") -> Detections:
+        """Return where its detector sees the face of each image, for `logits`, `judge` and the face loss."""
+        return self.detector[0](images.to(self.device))
+
+    def logits(self, images: "Tensor", found: Detections | None = None) -> "dict[str, Tensor]":
         """Return attribute -> N x K logits, and "face" -> N logits; gradients reach the images.
 
         Parameters
         ----------
         images
             N x 3 x H x W in [0, 1]; scaled down or up to the size the judge was trained with.
+        found
+            What `find` says of these images, where it was asked before: finding faces is dear.
 
         Raises
         ------
         UserError
             The images have another shape, or an output is not finite.
         """
-        logits: dict[str, Tensor] = self.network(images.to(self.device))
+        looks = found is not None and self.detector[0] is not whole_image
+        inputs = (images.to(self.device), found) if looks else (images.to(self.device),)
+        logits: dict[str, Tensor] = self.network(*inputs)
         for name, values in logits.items():
             if not values.isfinite().all():
                 raise UserError(
@@ -113,7 +126,7 @@ class Judge:
                 )
         return logits
 
-    def judge(self, images: "Tensor", batch_size: int = 256) -> Judgement:
+    def judge(self, images: "Tensor", batch_size: int = 256, found: Detections | None = None) -> Judgement:
         """Return softmax probabilities per attribute and the sigmoid of the face output, without gradients.
 
         Parameters
@@ -122,6 +135,8 @@ class Judge:
             N x 3 x H x W in [0, 1]; N may be 0.
         batch_size
             How many images the network sees at once.
+        found
+            As in `logits`.
 
         Raises
         ------
@@ -131,11 +146,27 @@ class Judge:
         import torch
 
         with torch.inference_mode():
-            parts = [self.logits(part) for part in images.split(batch_size)]
+            parts = [
+                self.logits(images[rows], None if found is None else found.of(rows))
+                for rows in slices(len(images), batch_size)
+            ]
         # Joined outside inference mode: the result may then enter a computation that has gradients.
         logits = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         face = logits.pop("face").sigmoid()
         return Judgement({name: values.softmax(1) for name, values in logits.items()}, face)
+
+
+def judge_all(judges: "Iterable[Judge]", images: "Tensor") -> "Iterator[tuple[Judge, Judgement]]":
+    """Yield every judge with its judgement of the same images, without gradients.
+
+    Faces are found once for all judges with the same detector, and images scaled once for each size.
+    """
+    sizes, found = Sizes(images), dict[FaceDetector, Detections]()
+    for judge in judges:
+        detector = judge.detector[0]
+        if detector not in found:
+            found[detector] = judge.find(images)
+        yield judge, judge.judge(sizes.at(judge.image_size), found=found[detector])
 
 
 def check_covers(judge: Judge, space: "AttributeSpace") -> None:

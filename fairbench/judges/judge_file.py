@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from fairbench.attributes import KNOWN, SCALES
 from fairbench.errors import unknown
 from fairbench.judges.description import Attribute, Label, Name
+from fairbench.judges.faces import Provider
 
 
 def _some(items: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -60,20 +61,38 @@ class WholeImage(_Strict):
     enlarge: Literal[1] = 1
 
 
-class Detector(_Strict):
+class _Detector(_Strict):
     """A face detector in an ONNX file; a score below ``threshold`` is no face.
 
     ``source`` is the folder of the file, or ``org/name@commit`` on the Hub. The crop is a square of
     ``enlarge`` times the longer side of the box (1.5 in arXiv 2311.07604).
     """
 
-    kind: Literal["yunet", "insightface"]
     file: Onnx
     sha256: Sha256
     source: Text = "."
     # an image counts as a face from one half on, so a lower threshold would find faces that never count
     threshold: Annotated[float, Field(ge=0.5, le=1)] | None = None
     enlarge: Annotated[float, Field(ge=1, le=4)] = 1.5
+
+
+class YuNet(_Detector):
+    """That of OpenCV; ``size``: pixels of the longer side of what it is shown, 320 unless given."""
+
+    kind: Literal["yunet"]
+    size: Annotated[int, Field(ge=32, le=4096)] | None = None
+
+
+class InsightFace(_Detector):
+    """One of insightface; ``size``: pixels of both sides of what it is shown, 640 unless given."""
+
+    kind: Literal["insightface"]
+    size: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] | None = None
+    provider: Provider = "auto"
+    """What computes it; auto: the graphics card where onnxruntime knows one."""
+
+
+Faces = WholeImage | YuNet | InsightFace
 
 
 class Classifier(_Strict):
@@ -132,7 +151,7 @@ class JudgeFile(_Strict):
 
     schema_version: Literal[1] = 1
     name: Name
-    faces: Annotated[WholeImage | Detector, Field(discriminator="kind")] = WholeImage()
+    faces: Annotated[Faces, Field(discriminator="kind")] = WholeImage()
     networks: Annotated[tuple[Network, ...], AfterValidator(_some), AfterValidator(_agreeing)]
 
     @property

@@ -6,6 +6,7 @@ import torch
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.intervention import FitContext
+from fairbench.judges.faces import whole_image
 from fairbench.models.text_to_image import Defaults, TextToImage
 from fairbench.suites import Prompt
 from tests.tiny import tiny_pipeline
@@ -21,7 +22,10 @@ class ColourJudge:
     def __init__(self, sharpness: float = 40.0) -> None:
         self.sharpness = sharpness
 
-    def logits(self, images):
+    def find(self, images):
+        return whole_image(images)
+
+    def logits(self, images, found=None):
         red, green, blue = (images - 0.5).mean((2, 3)).T * self.sharpness
         return {
             "gender": torch.stack([red - blue, blue - red], 1),
@@ -33,7 +37,7 @@ class ColourJudge:
 class Coarse:
     """Features of a picture: the picture itself at 4 x 4 pixels."""
 
-    name, sha256 = "coarse", "1" * 64
+    name, sha256, image_size = "coarse", "1" * 64, None
 
     def __call__(self, images):
         return torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)

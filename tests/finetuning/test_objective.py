@@ -33,7 +33,7 @@ class NoOriginals:
 class UpperHalves(WholePictures):
     """Every face fills the upper half of its picture."""
 
-    def find(self, images):
+    def find(self, images, found=None):
         found = super().find(images)
         return found._replace(boxes=found.boxes * torch.tensor([1, 1, 1, 0.5]))
 
@@ -129,6 +129,34 @@ def test_uneven_portions_do_not_change_the_gradient(tmp_path, at_once, settings)
     parts, again = evaluate(tmp_path, images, at_once=at_once, **options)
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-7)
     assert again == pytest.approx(row, rel=1e-4, nan_ok=True)
+
+
+class Looking(ColourJudge):
+    """Counts the pictures in which it has looked for a face."""
+
+    looked = 0
+
+    def find(self, images):
+        self.looked += len(images)
+        return super().find(images)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_faces_are_looked_for_once_in_a_picture(tmp_path, monkeypatch, at_once):
+    judge = Looking(4.0)
+    faces = WholePictures(Coarse(), lambda: noisy(5, 9))
+    context = make_context(tmp_path, model=object(), judge=judge, faces=faces)
+    images = noisy(8, 3)
+    before = NoOriginals(noisy(8, 4), context)
+    given = []
+    monkeypatch.setattr(
+        WholePictures, "find", lambda self, pictures, found=None: given.append(found) or found
+    )
+    batch = Batch(0, ["a"] * 8, list(range(8)), 4, torch.Generator(), 8)
+    settings = Settings(face_weight=1.0, region_factor=0.3)
+    Objective(context, before, settings, lambda latents: latents, at_once)(images, batch)
+    assert judge.looked == 8
+    assert sum(len(found.boxes) for found in given) == 8  # the face loss takes what the judge has found
 
 
 def test_a_changing_face_is_held_less_than_the_rest_of_its_picture(tmp_path):

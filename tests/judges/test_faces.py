@@ -61,6 +61,14 @@ def cv2(monkeypatch):
     return module
 
 
+@pytest.fixture
+def onnx(tmp_path):
+    """A file that stands for a detector."""
+    path = tmp_path / "detector.onnx"
+    path.write_bytes(b"a network")
+    return path
+
+
 def red(height, width, top, left, bottom, right):
     image = torch.zeros(3, height, width)
     image[0, top:bottom, left:right] = 1
@@ -104,14 +112,14 @@ def test_no_images_have_no_faces():
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
-def test_yunet_sees_small_bgr_pictures_and_answers_in_pixels_of_the_image(cv2, scale):
+def test_yunet_sees_small_bgr_pictures_and_answers_in_pixels_of_the_image(cv2, onnx, scale):
     images = torch.stack(
         [
             red(320 * scale, 160 * scale, 40 * scale, 20 * scale, 120 * scale, 60 * scale),
             torch.zeros(3, 320 * scale, 160 * scale),
         ]
     )
-    boxes, scores, landmarks = yunet("yunet.onnx", None)(images)
+    boxes, scores, landmarks = yunet(onnx, None)(images)
     assert boxes.tolist() == [
         [20 * scale, 40 * scale, 60 * scale, 120 * scale],
         [0, 0, 160 * scale, 320 * scale],
@@ -129,29 +137,92 @@ def test_an_onnx_file_that_opencv_cannot_read_is_refused(cv2):
         yunet("broken.onnx", None)
 
 
-@pytest.mark.parametrize("tells", [True, False])
-def test_insightface_is_asked_for_detection_alone(monkeypatch, tells):
+@pytest.fixture
+def scrfd(monkeypatch, onnx):
+    """insightface with a detector that sees one face; notes how it is made."""
+
     class Scrfd:
-        def prepare(self, ctx_id, input_size, det_thresh):
-            assert (ctx_id, input_size, det_thresh) == (-1, (640, 640), 0.6)
+        tells, asked = True, None
+
+        def prepare(self, **settings):
+            self.asked |= settings
 
         def detect(self, image):
             assert image.shape == (32, 32, 3) and (image[..., 2] == 255).all() and not image[..., :2].any()
-            landmarks = np.arange(10.0).reshape(1, 5, 2) if tells else None
+            landmarks = np.arange(10.0).reshape(1, 5, 2) if self.tells else None
             return np.array([[1, 2, 11, 22, 0.75]], dtype=np.float32), landmarks
 
+    def get_model(path, providers):
+        Scrfd.asked = {"providers": providers}
+        return Scrfd() if path == str(onnx) else None
+
     package, zoo = ModuleType("insightface"), ModuleType("insightface.model_zoo")
-    zoo.get_model = lambda path, providers: Scrfd() if path == "det.onnx" else None
+    zoo.get_model = get_model
     package.model_zoo = zoo
     monkeypatch.setitem(sys.modules, "insightface", package)
     monkeypatch.setitem(sys.modules, "insightface.model_zoo", zoo)
-    boxes, scores, landmarks = insightface("det.onnx", 0.6)(red(32, 32, 0, 0, 32, 32)[None])
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    return Scrfd
+
+
+def onnxruntime(monkeypatch, *providers):
+    """Install an onnxruntime that knows these providers."""
+    module = ModuleType("onnxruntime")
+    module.get_available_providers = lambda: [*providers, "CPUExecutionProvider"]
+    monkeypatch.setitem(sys.modules, "onnxruntime", module)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_insightface_is_asked_for_detection_alone(scrfd, onnx, tells):
+    scrfd.tells = tells
+    boxes, scores, landmarks = insightface(onnx, 0.6)(red(32, 32, 0, 0, 32, 32)[None])
+    assert scrfd.asked == {
+        "providers": ["CPUExecutionProvider"],
+        "ctx_id": -1,
+        "input_size": (640, 640),
+        "det_thresh": 0.6,
+    }
     assert boxes.tolist() == [[1, 2, 11, 22]] and scores.tolist() == [0.75]
     assert torch.equal(
         landmarks, torch.arange(10.0).reshape(1, 5, 2) if tells else upright(torch.tensor([[1.0, 2, 11, 22]]))
     )
     with pytest.raises(UserError, match=r"recognition\.onnx: insightface cannot read it as a face detector"):
         insightface("recognition.onnx", None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "provider", "number"),
+    [
+        ("auto", ["CUDAExecutionProvider"], "CUDAExecutionProvider", 0),
+        ("auto", [], "CPUExecutionProvider", -1),
+        ("cuda", ["CUDAExecutionProvider"], "CUDAExecutionProvider", 0),
+        ("cpu", ["CUDAExecutionProvider"], "CPUExecutionProvider", -1),
+    ],
+)
+def test_insightface_looks_where_and_at_what_it_is_told_to(
+    monkeypatch, scrfd, onnx, asked, known, provider, number
+):
+    onnxruntime(monkeypatch, *known)
+    insightface(onnx, None, 320, asked)
+    assert scrfd.asked["providers"] == [provider] and scrfd.asked["ctx_id"] == number
+    assert scrfd.asked["input_size"] == (320, 320) and scrfd.asked["det_thresh"] == 0.5
+
+
+def test_a_card_that_onnxruntime_does_not_know_is_refused(monkeypatch, scrfd, onnx):
+    onnxruntime(monkeypatch)
+    with pytest.raises(UserError, match=r"provider cuda: .* pip install onnxruntime-gpu"):
+        insightface(onnx, None, provider="cuda")
+
+
+def test_two_detectors_that_find_the_same_are_one(cv2, onnx, tmp_path):
+    """So that a panel of judges looks for faces once."""
+    copy, other = tmp_path / "copy.onnx", tmp_path / "other.onnx"
+    copy.write_bytes(onnx.read_bytes())
+    other.write_bytes(b"another network")
+    same = {yunet(onnx, None), yunet(copy, 0.9), yunet(onnx, 0.9, 320)}
+    assert len(same) == 1
+    assert len({*same, yunet(onnx, 0.8), yunet(onnx, None, 640), yunet(other, None)}) == 4
+    assert LargestFace(len) != LargestFace(len)  # nobody said what they are
 
 
 @pytest.mark.parametrize(
