@@ -4,7 +4,7 @@ Nothing is dropped in silence: a file that cannot be used is named, and the reas
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -84,10 +84,12 @@ def check_images(paths: Sequence[Path]) -> None:
             list(pool.map(read_image, paths[start : start + AHEAD]))
 
 
-def batches(paths: Sequence[Path]) -> Iterator[tuple[slice, "Tensor"]]:
+def batches(
+    paths: Sequence[Path], read: "Callable[[Path], np.ndarray]" = read_image
+) -> Iterator[tuple[slice, "Tensor"]]:
     """Read images in their order: which of the ``paths``, and N x 3 x H x W in [0, 1], one size at a time."""
     done = 0
-    for arrays in _of_one_size(_read_ahead(paths)):
+    for arrays in _of_one_size(_read_ahead(paths, read)):
         yield slice(done, done + len(arrays)), as_tensor(arrays)
         done += len(arrays)
 
@@ -99,12 +101,12 @@ def inside(folder: Path, path: str | None) -> Path | None:
     return found if path and found.is_relative_to(root) else None
 
 
-def _read_ahead(paths: Sequence[Path]) -> "Iterator[np.ndarray]":
+def _read_ahead(paths: Sequence[Path], read: "Callable[[Path], np.ndarray]") -> "Iterator[np.ndarray]":
     """Read images in their order, the next ones while the caller is busy with these."""
     with ThreadPoolExecutor() as pool:
-        ahead = pool.map(read_image, paths[:AHEAD])
+        ahead = pool.map(read, paths[:AHEAD])
         for start in range(0, len(paths), AHEAD):
-            now, ahead = ahead, pool.map(read_image, paths[start + AHEAD : start + 2 * AHEAD])
+            now, ahead = ahead, pool.map(read, paths[start + AHEAD : start + 2 * AHEAD])
             yield from now
 
 

@@ -1,6 +1,7 @@
 """Generate where it tells most, until the gap is known well enough, instead of so many of each prompt."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from fairbench.metrics.counts import shows_face
 from fairbench.metrics.fixed_design import images_for_width
 from fairbench.metrics.groups import likeliest
 from fairbench.metrics.sequential import GapSequence
+from fairbench.reading import read_image
 from fairbench.runs.images import read_back
 from fairbench.runs.records import look, planned_image
 from fairbench.runs.registry import ORIGINAL
@@ -37,9 +39,10 @@ class Adaptive:
         place: "RunDirectory",
         instruments: "Instruments",
         generate: "Callable[[pd.DataFrame], None]",
+        read: "Callable[[Path], np.ndarray]" = read_image,
     ) -> None:
         self.plan, self.place, self.judge = plan, place, instruments.judges[0]
-        self.generate = generate
+        self.generate, self.read = generate, read
         seed = plan.config.seed
         self.sequences = {
             name: GapSequence(len(plan.test), len(target), target, seed=seed)
@@ -98,7 +101,7 @@ class Adaptive:
             owners = np.repeat(list(missing), list(missing.values()))
             rows = pd.DataFrame(images)
             self.generate(rows)
-            columns, _ = look(read_back(rows, self.place.path), [self.judge], [])
+            columns, _ = look(read_back(rows, self.place.path, self.read), [self.judge], [])
             face = shows_face(columns, self.judge.name)
             labels = {
                 name: likeliest(columns, self.judge.name, name, classes)

@@ -1,10 +1,13 @@
 """The records of a run: one row per image, from what to draw to what judges and features say of it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairbench.features import cosine
+from fairbench.features import cosine, seen_by
+from fairbench.judges import judge_all
+from fairbench.precision import exact
+from fairbench.reading import read_image
 from fairbench.runs.images import read_back
 from fairbench.runs.registry import ORIGINAL
 from fairbench.seeding import image_seed
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from fairbench.judges import Judge, Judgement
     from fairbench.runs.instruments import Instruments
     from fairbench.runs.session import Progress
+
+
+AT_ONCE = 256
+"""Images that judges and feature networks see at once; what they say is rounded alike for the same number."""
 
 
 def planned(
@@ -50,7 +57,11 @@ def planned_image(
 
 
 def record(
-    variants: "Sequence[pd.DataFrame]", directory: Path, instruments: "Instruments", progress: "Progress"
+    variants: "Sequence[pd.DataFrame]",
+    directory: Path,
+    instruments: "Instruments",
+    progress: "Progress",
+    read: "Callable[[Path], np.ndarray]" = read_image,
 ) -> "tuple[pd.DataFrame, dict[str, Tensor]]":
     """Let every judge and every feature network look at every image.
 
@@ -64,6 +75,8 @@ def record(
         What to look with. The training judge looks too, so that its view can be set against the others'.
     progress
         Told ``(stage, done, total)``.
+    read
+        Returns the image at a path.
 
     Returns
     -------
@@ -79,7 +92,7 @@ def record(
 
     def told(rows: "pd.DataFrame") -> "Iterator[tuple[pd.DataFrame, Tensor]]":
         nonlocal done
-        for batch, images in read_back(rows, directory):
+        for batch, images in read_back(rows, directory, read):
             yield batch, images
             done += len(batch)
             progress("judging", done, total)
@@ -104,16 +117,33 @@ def look(
     import pandas as pd
     import torch
 
+    from fairbench.models.capacity import in_portions
+
+    looking: list[Any] = [*judges, *networks]
+    device = next((network.device for network in looking), torch.device("cpu"))
     columns, features = [], []
-    for rows, images in seen:
-        views = [judged(rows, judge.judge(images), judge) for judge in judges]
-        columns.append(pd.concat([pd.DataFrame(index=rows.index), *views], axis=1))
-        features.append([network.batched(images).cpu() for network in networks])
+
+    def at_once(rows: "pd.DataFrame", images: "Tensor") -> "tuple[pd.DataFrame, list[Tensor]]":
+        views = [judged(rows, *each) for each in judge_all(judges, images)]
+        found = [values.cpu() for _, values in seen_by(networks, images)]
+        return pd.concat([pd.DataFrame(index=rows.index), *views], axis=1), found
+
+    with torch.inference_mode(), exact():
+        for rows, images in seen:
+            for table, found in in_portions(
+                lambda part: at_once(rows[part], images[part].to(device)),  # noqa: B023 called here
+                len(images),
+                AT_ONCE,
+                "judged",
+                device,
+            ):
+                columns.append(table)
+                features.append(found)
     joined = [torch.cat(parts) for parts in zip(*features, strict=True)]
     return pd.concat(columns), dict(zip([network.name for network in networks], joined, strict=True))
 
 
-def judged(rows: "pd.DataFrame", judgement: "Judgement", judge: "Judge") -> "pd.DataFrame":
+def judged(rows: "pd.DataFrame", judge: "Judge", judgement: "Judgement") -> "pd.DataFrame":
     """Return the columns of one judge: face, every class, and whether it recognises the concept."""
     import pandas as pd
 

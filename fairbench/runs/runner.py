@@ -22,7 +22,7 @@ from fairbench.runs.contents import contents
 from fairbench.runs.directory import RunDirectory, default_directory
 from fairbench.runs.fitting import fit_context, help_to_fit
 from fairbench.runs.given import Given
-from fairbench.runs.images import adopt, generate_missing, generator
+from fairbench.runs.images import BATCH, adopt, generate_missing, generator
 from fairbench.runs.instruments import Instruments, load_instruments
 from fairbench.runs.measurement import describe
 from fairbench.runs.plan import Plan, make_plan
@@ -189,7 +189,7 @@ class _Run(Session):
 
     def _until(self, width: float) -> "pd.DataFrame":
         """Generate images of the model as it is until the gap is known so well."""
-        adaptive = Adaptive(self.plan, self.place, self.instruments, self._generate)
+        adaptive = Adaptive(self.plan, self.place, self.instruments, self._generate, self.kept.read)
         with self._stage("original images"):
             rows = adaptive.until(width, lambda now: self._narrow(width / now))
         self.sequential = adaptive.report(width)
@@ -260,7 +260,14 @@ class _Run(Session):
         config, model = self.plan.config, self.instruments.model
         generate = generator(model, steps=config.steps, guidance=config.guidance, hooks=hooks)
         before = _unet_rows(model)
-        made = generate_missing(generate, rows, self.place.path, tell)
+        made = generate_missing(
+            generate,
+            rows,
+            self.place.path,
+            tell,
+            at_once=getattr(model, "images_at_once", BATCH),
+            kept=self.kept,
+        )
         if made and (spent := _unet_rows(model) - before):
             self.unet_rows.setdefault("per_image", {})[str(rows["variant"].iloc[0])] = spent / made
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fairbench.config import RunConfig
 from fairbench.runs.directory import RunDirectory
 from fairbench.runs.evaluation import measure
+from fairbench.runs.images import Kept
 from fairbench.runs.instruments import Instruments
 from fairbench.runs.measurement import MEASUREMENT, SCHEMA_VERSION, Measurement, read_measurement
 from fairbench.runs.provenance import Stopwatch, describe_machine, peak_memory
@@ -48,6 +49,7 @@ class Session:
         self.place, self.instruments, self.progress = place, instruments, progress
         self.provenance = self._begin(config, hashes)
         self.watch = Stopwatch(self.provenance.get("seconds"))
+        self.kept = Kept()
 
     def results(
         self,
@@ -83,7 +85,9 @@ class Session:
         if path.is_file() and (self.place / MEASUREMENT).is_file():
             return pd.read_parquet(path)
         with self._stage("judging"):
-            records, features = record(variants, self.place.path, self.instruments, self.progress)
+            records, features = record(
+                variants, self.place.path, self.instruments, self.progress, self.kept.read
+            )
             if referred := reference():
                 atomic_write_table(self.place / "reference.parquet", referred[0])
                 features |= referred[1]

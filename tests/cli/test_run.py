@@ -1,9 +1,13 @@
 import json
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
+from fairbench.models.text_to_image import TextToImage
 from tests.cli.command import call
+from tests.models.memories import OutOfMemory
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +49,26 @@ def test_options_win_over_the_settings_file(capsys, small, command, tmp_path):
     assert {path.name for path in (out / "pictures").iterdir()} == {
         "before_after.png", "gender_by_prompt.png", "training.png",
     }  # fmt: skip
+
+
+def test_a_small_card_is_a_line_of_warning_and_the_same_run(capsys, small, command, tmp_path, monkeypatch):
+    call(capsys, *command)
+    monkeypatch.setattr(TextToImage, "decode", on_a_small_card(TextToImage.decode, most=2))
+    out = tmp_path / "run"
+    code, _, err = call(capsys, *command[:3], "--out", out, "--json")
+    assert code == 0, err
+    line = "fairbench: warning: memory ran out: images are decoded {} at a time from now on\n"
+    assert err == line.format(3) + line.format(1)  # of six
+    whole, parts = (pd.read_parquet(Path(place) / "records.parquet") for place in (command[-1], out))
+    pd.testing.assert_frame_equal(parts, whole, atol=1e-3)
+
+
+def on_a_small_card(decode, most):
+    """Return the decoder of a card that runs out of memory with more than so many images."""
+
+    def limited(model, latents):
+        if len(latents) > most:
+            raise OutOfMemory
+        return decode(model, latents)
+
+    return limited
