@@ -28,7 +28,7 @@ def fast() -> Iterator[None]:
 def _settings(matmul: str, tf32: bool, benchmark: bool) -> Iterator[None]:
     import torch
 
-    if not torch.cuda.is_available():
+    if not _on_gpu():
         yield
         return
     cudnn = torch.backends.cudnn
@@ -38,6 +38,12 @@ def _settings(matmul: str, tf32: bool, benchmark: bool) -> Iterator[None]:
         yield
     finally:
         _set(*before)
+
+
+def _on_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _set(matmul: str, tf32: bool, benchmark: bool) -> None:

@@ -90,13 +90,28 @@ def classifier_free_guidance(
 @contextmanager
 def attached(unet: nn.Module, hooks: Hooks, step: Step | None) -> Iterator[None]:
     """Hang the module hooks on the U-Net, and take them off again."""
-    known = dict(unet.named_modules()) if hooks.modules else {}
+    if not hooks.modules:
+        yield
+        return
+    known = dict(unet.named_modules())
     with ExitStack() as stack:
+        stack.enter_context(_uncompiled(unet))
         for name, hook in hooks.modules.items():
             if name not in known:
                 raise unknown("U-Net module", name, known)
             stack.enter_context(known[name].register_forward_hook(partial(_forward_hook, hook, step)))
         yield
+
+
+@contextmanager
+def _uncompiled(unet: nn.Module) -> Iterator[None]:
+    """Call ``unet`` as it is written: a graph compiled without hooks passes over them in silence."""
+    compiled = unet._compiled_call_impl
+    unet._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        unet._compiled_call_impl = compiled
 
 
 def _forward_hook(

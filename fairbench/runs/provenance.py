@@ -18,6 +18,8 @@ PACKAGES = (
     "POT", "numpy", "scipy", "pandas", "pyarrow", "pillow", "safetensors",
 )  # fmt: skip
 
+PEAKS = ("peak_memory_bytes", "peak_gpu_memory_bytes")
+
 
 def describe_machine(device: str) -> dict[str, Any]:
     """Describe code and machine: git commit, package versions, python, platform, device and threads."""
@@ -33,10 +35,19 @@ def describe_machine(device: str) -> dict[str, Any]:
     }
 
 
-def peak_memory() -> int:
-    """Return the most memory in bytes that this process has held at once."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def peak_memory(device: str, earlier: Mapping[str, Any]) -> dict[str, int]:
+    """Return the most bytes that this process has held at once, of its own memory and of its GPU's.
+
+    Never less than ``earlier`` provenance says. That of a GPU counts from when portions were last tried out.
+    """
+    import torch
+
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = {"peak_memory_bytes": resident if sys.platform == "darwin" else resident * 1024}
+    if device.startswith("cuda"):
+        found["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    before = {name: earlier[name] for name in PEAKS if name in earlier}
+    return {name: max(found.get(name, 0), before.get(name, 0)) for name in PEAKS if name in found | before}
 
 
 def cost(provenance: Mapping[str, Any], variant: str) -> dict[str, Any]:

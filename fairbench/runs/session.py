@@ -99,14 +99,13 @@ class Session:
     def _begin(self, config: RunConfig, hashes: dict[str, Any]) -> dict[str, Any]:
         """Write the settings and where the run comes from; keep the times of an earlier part of it."""
         earlier = self.place.provenance()
-        device = str(getattr(self.instruments.model, "device", "cpu"))
         provenance = {
             "schema_version": SCHEMA_VERSION,
-            **describe_machine(device),
+            **describe_machine(_device(self.instruments)),
             "sha256": hashes,
             "seconds": earlier.get("seconds", {}),
             "unet_rows": earlier.get("unet_rows", {}),
-            "peak_memory_bytes": earlier.get("peak_memory_bytes", 0),
+            **peak_memory("", earlier),
         }
         atomic_write_json(self.place / "provenance.json", provenance)
         atomic_write_yaml(self.place / "config.yaml", config.model_dump(mode="json"))
@@ -123,7 +122,7 @@ class Session:
 
     def _note_costs(self) -> None:
         self.provenance["seconds"] = self.watch.seconds
-        self.provenance["peak_memory_bytes"] = max(peak_memory(), self.provenance["peak_memory_bytes"])
+        self.provenance |= peak_memory(_device(self.instruments), self.provenance)
         atomic_write_json(self.place / "provenance.json", self.provenance)
 
 
@@ -137,6 +136,12 @@ def measure_stored(directory: Path, records: "pd.DataFrame") -> dict[str, Any]:
     if log is not None:
         metrics = told_at_the_end(log, metrics, measurement.updates, measurement.stop_on)
     return metrics
+
+
+def _device(instruments: Instruments) -> str:
+    """Return where the model is, or else what looks at images."""
+    parts = (instruments.model, *instruments.all_judges, *instruments.features)
+    return str(next((part.device for part in parts if hasattr(part, "device")), "cpu"))
 
 
 def _table(path: Path) -> "pd.DataFrame | None":
