@@ -120,10 +120,10 @@ def test_everything_is_measured_on_the_cpu_with_small_numbers(tmp_path, table):
     made = [sd15[f"{maker}, batch {batch}"] for maker in ("diffusers", "generate") for batch in (1, 2)]
     assert all(facts["finite"] and facts["pictures_per_second"] > 0 for facts in made)
     every, few, authors = (
-        sd15[f"update, {name}"] for name in ("all 4 steps learn", "2 of 4 steps learn", "the authors")
+        sd15[f"update, {name}"] for name in ("all 2 steps learn", "1 of 2 steps learn", "the authors")
     )
     assert every["images"] == few["images"] == authors["images"] == 6
-    assert few["tflop"] < every["tflop"] < authors["tflop"] / 2  # 8 N S rows forward against 2 N S
+    assert few["tflop"] < every["tflop"] < authors["tflop"]
     for facts in (every, few, authors):
         spent = facts["tflop"] / facts["seconds"] / sd15["matrix product"]["tflops"]
         assert facts["utilisation"] == pytest.approx(spent)

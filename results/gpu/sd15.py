@@ -32,7 +32,7 @@ class Size:
     side: int = 8192
 
 
-TINY = Size((1, 2), 4, 2, 2, 256)
+TINY = Size((1, 2), 2, 1, 2, 256)
 
 
 def measure(options: Namespace) -> Iterator[tuple[str, Any]]:
