@@ -1,0 +1,69 @@
+"""The main job: `fairbench run --method biased_dft` on the embedded model, from the command to the result.
+
+Seconds of the whole and of its stages, of an update and of its phases; memory; what came out.
+"""
+
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+
+from fairbench.runs.training_log import TrainingLog
+
+HERE = Path(__file__).parent
+SMALL = "prompts_per_update=1,images_per_prompt=2,steps=2,timesteps_per_update=1"
+TINY = ("--updates", "2", "--test-prompts", "2", "--images-per-prompt", "2", "--steps", "2")
+
+
+def measure(options: Namespace) -> Iterator[tuple[str, Any]]:
+    """Run it, telling every second how far it has come."""
+    with TemporaryDirectory() as place:
+        run, memory = Path(place) / "run", Path(place) / "memory.json"
+        command = [sys.executable, "-P", str(HERE / "command.py"), str(memory)]
+        method = f"biased_dft[{SMALL}]" if options.tiny else "biased_dft"
+        command += ["run", "--method", method, "--out", str(run), "--json"]
+        began = perf_counter()
+        process = subprocess.Popen([*command, *(TINY if options.tiny else ())], stdout=subprocess.DEVNULL)  # noqa: S603 our own names
+        try:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(1)
+                yield from so_far(run)
+        finally:
+            process.kill()
+        seconds = perf_counter() - began
+        if process.returncode:
+            raise RuntimeError(f"fairbench run ended with code {process.returncode}")
+        held = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["peak_memory_bytes"]
+        memories = {**json.loads(memory.read_text(encoding="utf-8")), "host_peak_gb": held / 1e9}
+        yield "whole", {"seconds": seconds, **memories}
+        yield from so_far(run)
+        for name, variant in json.loads((run / "metrics.json").read_text())["variants"].items():
+            yield name, result(variant)
+
+
+def so_far(run: Path) -> Iterator[tuple[str, Any]]:
+    """Tell the seconds of the stages that are done, and those of an update."""
+    if (run / "provenance.json").is_file():
+        yield "seconds by stage", json.loads((run / "provenance.json").read_text(encoding="utf-8"))["seconds"]
+    done = run / "training.parquet"
+    log = pd.read_parquet(done) if done.is_file() else TrainingLog(run / "training" / "log.jsonl").table()
+    if len(log):
+        warm = log.iloc[len(log) // 10 :]  # the first ones are slower
+        phases = warm.filter(like="seconds").mean().round(4).to_dict()
+        yield "mean update", {"updates": len(log), **phases}
+
+
+def result(variant: dict[str, Any]) -> dict[str, Any]:
+    """Return a variant's row of the table that a run prints, in short."""
+    bias = variant["bias"]["gender"]
+    quality = {key: variant["quality"].get(key, {}).get("mean") for key in ("recognised", "clip_i")}
+    return {"bias": bias["bias_mean"], "interval": bias["interval"], "floor": bias["floor"], **quality}
