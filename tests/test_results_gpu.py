@@ -112,7 +112,7 @@ def test_everything_is_measured_on_the_cpu_with_small_numbers(tmp_path, table):
     assert 0 < update["seconds_sampling"] + update["seconds_gradient"] < update["seconds"]
     stages = main["seconds by stage"]
     assert update["seconds"] < stages["finetuning"] < main["whole"]["seconds"] < main["seconds"]
-    assert main["whole"]["host_peak_gb"] > 0.1 and main["whole"]["peak_gb"] is None
+    assert main["whole"]["peak_gb"] > 0.1 and main["whole"]["peak_gpu_gb"] is None
     low, high = main["biased_dft"]["interval"]
     assert low <= main["biased_dft"]["bias"] <= high and 0 < main["original"]["floor"] < 1
     assert main["original"]["clip_i"] is None and 0 < main["biased_dft"]["clip_i"] <= 1
@@ -142,16 +142,16 @@ def test_everything_is_measured_on_the_cpu_with_small_numbers(tmp_path, table):
 
 
 def test_a_part_that_fails_leaves_its_error_and_the_others_go_on(stub, tmp_path, capsys):
-    code = stub("cuda").main(["--limit", "right=3"])
+    code = stub("cuda").main(["--limit", "right=5"])
     record = json.loads((tmp_path / "card-no-1.json").read_text())
     right, main, sd15, judges = (record["parts"][part] for part in PARTS)
     assert code == 1 and not record["tiny"]
-    assert right["error"] == "stopped after 3 s" and right["one"] == 1 and 3 <= right["seconds"] < 30
+    assert right["error"] == "stopped after 5 s" and right["one"] == 1 and 5 <= right["seconds"] < 60
     assert main["error"] == "ended with code 7: no memory"
     assert sd15["first"] == {"error": "it broke"} and sd15["second"] == 2 and "error" not in sd15
     assert judges["before"] == ["right", "main", "sd15"]  # written after every part
     said = capsys.readouterr().out.splitlines()
-    assert said[0].endswith("; stopped after 3 s") and said[2].endswith("; first: it broke")
+    assert said[0].endswith("; stopped after 5 s") and said[2].endswith("; first: it broke")
     assert "1 of 4 parts without a fault" in said[4] and len(said) == 5
 
 

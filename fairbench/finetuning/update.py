@@ -60,7 +60,7 @@ class Update:
 
         def original(texts: list[str], seeds: list[int]) -> torch.Tensor:
             with tuned.off():
-                return model.generate(texts, seeds, batch_size=len(seeds), **sampling)
+                return model.generate(texts, seeds, batch_size=len(seeds), **sampling).to(model.device)
 
         originals = OriginalPictures(
             original,
@@ -114,7 +114,7 @@ class Update:
         whole = self.batches[number]
         rule = self.rule(self.sampler, whole.generator)
         batch = whole.share(self.processes.index, self.processes.count)
-        watch = _Watch()
+        watch = _Watch(model.device)
         with torch.no_grad():
             conditioning = model.condition(batch.texts, batch.seeds, hooks)
             trajectory = model.rollout(
@@ -153,13 +153,16 @@ class Update:
 
 
 class _Watch:
-    """Seconds since it was last looked at, summed up by name."""
+    """Seconds since it was last looked at, summed up by name; a GPU is waited for."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = {}
+        self._device = device
         self._last = time.perf_counter()
 
     def __call__(self, name: str) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         now = time.perf_counter()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
         self._last = now

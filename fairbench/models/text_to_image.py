@@ -71,6 +71,7 @@ class TextToImage:
 
     All weights are frozen and the pipeline's own scheduler is only ever read. Embeddings, latents and noise
     predictions are float32, whatever the precision of the weights, and so are all sums of their gradients.
+    ``device`` and ``dtype`` are those of the U-Net.
     ``unet_rows`` counts all rows that went through the U-Net.
     """
 
@@ -79,16 +80,14 @@ class TextToImage:
         self.name = name
         self.defaults = defaults or Defaults()
         self.unet_rows = 0
+        # kept here, because diffusers looks through all modules whenever it is asked
+        self.device: torch.device = pipeline.unet.device
+        self.dtype: torch.dtype = pipeline.unet.dtype
         for network in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
             network.requires_grad_(False).eval()
         # a third faster for float32 convolutions on a CPU, and what tensor cores want
         pipeline.unet.to(memory_format=torch.channels_last)
         pipeline.vae.to(memory_format=torch.channels_last)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the U-Net is."""
-        return self.pipeline.unet.device
 
     @cached_property
     def portions(self) -> Portions:
@@ -241,15 +240,15 @@ class TextToImage:
         embeddings = (conditioning.unconditional, conditioning.conditional, *conditioning.branches)
         if guidance == 1 and not (hooks.modules or hooks.combine):
             embeddings = (conditioning.conditional,)
-        scale = torch.as_tensor(scale, dtype=latents.dtype, device=latents.device).reshape(-1, 1, 1, 1)
+        if isinstance(scale, Tensor):
+            scale = scale.to(latents).reshape(-1, 1, 1, 1)
         timestep = timestep.to(latents.device, non_blocking=True).expand(len(latents))
         self.unet_rows += len(embeddings) * len(latents)
-        unet = self.pipeline.unet
-        with attached(unet, hooks, step):
-            noise = unet(
-                (latents * scale).to(unet.dtype).repeat(len(embeddings), 1, 1, 1),
+        with attached(self.pipeline.unet, hooks, step):
+            noise = self.pipeline.unet(
+                (latents * scale).to(self.dtype).repeat(len(embeddings), 1, 1, 1),
                 timestep.repeat(len(embeddings)),
-                torch.cat(embeddings).to(unet.dtype),
+                torch.cat(embeddings).to(self.dtype),
                 return_dict=False,
             )[0].float()
         if len(embeddings) == 1:
@@ -265,7 +264,7 @@ class TextToImage:
         Differentiable and not clamped, so that no gradient is lost where the decoder overshoots.
         """
         vae = self.pipeline.vae
-        scaled = (latents / vae.config.scaling_factor).to(vae.dtype)
+        scaled = (latents / vae.config.scaling_factor).to(self.dtype)
         decoded = vae.decode(scaled, return_dict=False)[0]
         return decoded.float() / 2 + 0.5
 

@@ -18,7 +18,6 @@ import pandas as pd
 
 from fairbench.runs.training_log import TrainingLog
 
-HERE = Path(__file__).parent
 SMALL = "prompts_per_update=1,images_per_prompt=2,steps=2,timesteps_per_update=1"
 TINY = ("--updates", "2", "--test-prompts", "2", "--images-per-prompt", "2", "--steps", "2")
 
@@ -26,10 +25,11 @@ TINY = ("--updates", "2", "--test-prompts", "2", "--images-per-prompt", "2", "--
 def measure(options: Namespace) -> Iterator[tuple[str, Any]]:
     """Run it, telling every second how far it has come."""
     with TemporaryDirectory() as place:
-        run, memory = Path(place) / "run", Path(place) / "memory.json"
-        command = [sys.executable, "-P", str(HERE / "command.py"), str(memory)]
+        run = Path(place) / "run"
         method = f"biased_dft[{SMALL}]" if options.tiny else "biased_dft"
-        command += ["run", "--method", method, "--out", str(run), "--json"]
+        # -P: a checkout in the working directory is not what is installed
+        command = [sys.executable, "-P", "-m", "fairbench", "run"]
+        command += ["--method", method, "--out", str(run), "--json"]
         began = perf_counter()
         process = subprocess.Popen([*command, *(TINY if options.tiny else ())], stdout=subprocess.DEVNULL)  # noqa: S603 our own names
         try:
@@ -42,8 +42,9 @@ def measure(options: Namespace) -> Iterator[tuple[str, Any]]:
         seconds = perf_counter() - began
         if process.returncode:
             raise RuntimeError(f"fairbench run ended with code {process.returncode}")
-        held = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["peak_memory_bytes"]
-        memories = {**json.loads(memory.read_text(encoding="utf-8")), "host_peak_gb": held / 1e9}
+        noted = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+        peaks = {kind: noted.get(f"{kind}memory_bytes") for kind in ("peak_", "peak_gpu_")}
+        memories = {f"{kind}gb": held and held / 1e9 for kind, held in peaks.items()}
         yield "whole", {"seconds": seconds, **memories}
         yield from so_far(run)
         for name, variant in json.loads((run / "metrics.json").read_text())["variants"].items():
