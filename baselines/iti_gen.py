@@ -19,7 +19,7 @@ from fairbench.editing.class_prompts import check_training_prompts
 from fairbench.editing.references import check_references, class_features, find_references
 from fairbench.errors import UserError
 from fairbench.features.image_features import ImageFeatures
-from fairbench.finetuning.engine import Pace, Training
+from fairbench.finetuning.engine import Pace, Training, check_precision
 from fairbench.intervention import DrawClass, FitContext, Intervention
 from fairbench.models.hooks import Hooks
 from fairbench.models.live_tokens import live_tokens
@@ -82,6 +82,10 @@ class ItiGen:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def check(self, model: TextToImage) -> None:
+        """Raise a ``UserError`` where gradients through ``model`` would vanish."""
+        check_precision(model)
 
     def check_task(
         self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: Sequence[str]

@@ -1,5 +1,8 @@
 """What a GPU rounds, and where; the switches are torch's own and can be read without one."""
 
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 import torch
@@ -38,7 +41,34 @@ def test_the_switches_are_put_back_also_after_an_error_and_from_within(card):
     assert switches() == AS_TORCH_HAS_IT
 
 
-def test_on_a_cpu_nothing_is_touched():
+NEW = """
+import torch
+from fairbench import precision
+
+precision._on_gpu = lambda: True
+backends = torch.backends
+owners = backends, backends.cuda.matmul, backends.cudnn.conv
+setattr(owners[CHOSEN], "fp32_precision", VALUE)
+given = [owner.fp32_precision for owner in owners]
+with precision.fast():
+    assert [owner.fp32_precision for owner in owners[1:]] == ["tf32"] * 2
+    with precision.exact():
+        assert [owner.fp32_precision for owner in owners[1:]] == ["ieee"] * 2
+    assert [owner.fp32_precision for owner in owners[1:]] == ["tf32"] * 2
+assert [owner.fp32_precision for owner in owners] == given
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch 2.9 has new switches")
+@pytest.mark.parametrize(("chosen", "value"), [(0, "tf32"), (1, "tf32"), (2, "ieee")])
+def test_whoever_has_set_the_new_switches_gets_them_back(chosen, value):
+    """torch then refuses to read the old ones; in a process of its own, as it does so for good."""
+    code = NEW.replace("CHOSEN", str(chosen)).replace("VALUE", repr(value))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_gpu_nothing_is_touched():
     with fast():
         assert switches() == AS_TORCH_HAS_IT
 

@@ -125,6 +125,7 @@ def _cost_warnings_as_lines() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.showwarning = ours_as_lines
+        warnings.simplefilter("always", CostWarning)  # also of the second run of a process
         yield
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
 from fairbench.networks import Sizes
+from fairbench.precision import exact
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +97,7 @@ class ImageFeatures:
         """Return the same without gradients, ``batch_size`` images at once; N may be 0."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), exact():
             parts = [self(part) for part in images.split(batch_size)]
         # Joined outside inference mode: the result may then enter a computation that has gradients.
         return torch.cat(parts)

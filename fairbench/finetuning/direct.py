@@ -14,6 +14,7 @@ import torch
 from fairbench.errors import UserError
 from fairbench.finetuning.adapters import adapter
 from fairbench.finetuning.engine import Pace, Training, check_precision
+from fairbench.finetuning.memory import checkpoint
 from fairbench.finetuning.optimisers import make_optimiser
 from fairbench.finetuning.processes import Processes
 from fairbench.finetuning.rules import GradientRule, Sampler
@@ -95,7 +96,10 @@ class DirectFinetuning:
             settings["updates"] = context.updates
         content = content_sha256(context.model)  # before anything is put into it
         begin = [prompt.text for prompt in context.prompts] if config.soft_tokens == "shared" else []
-        with adapter(context.model, config.tune, config.rank, context.seed, begin) as tuned:
+        with ExitStack() as stack:
+            stack.callback(checkpoint, context.model, False)
+            chosen = adapter(context.model, config.tune, config.rank, context.seed, begin)
+            tuned = stack.enter_context(chosen)
             update = Update.of(context, config, method.rule, tuned, processes, content)
             pace = Pace(
                 config.learning_rate,
@@ -108,7 +112,6 @@ class DirectFinetuning:
             training = Training(tuned.parameters, context.directory, settings, pace, processes)
             averaged = training.run(context.updates, update, context.log)
             weights = tuned.exported(averaged)
-        context.model.pipeline.unet.disable_gradient_checkpointing()
         return Intervention(
             self.name, self.draw_class, settings=settings | {"updates": training.progress.update}, **weights
         )

@@ -12,6 +12,7 @@ from fairbench.models.capacity import CudaMemory, Memory, fitting, too_large
 from fairbench.models.hooks import Conditioning
 from fairbench.models.portions import decoded_on_cpu, uncounted
 from fairbench.models.text_to_image import TextToImage
+from fairbench.precision import fast
 
 MOST = 4096
 """More rows at once gain nothing, on any card."""
@@ -33,17 +34,22 @@ class GradientPortions:
         Rows that keep their graph while sampling.
     pictures
         Decoded, judged and compared in one pass with gradient.
+    sampled
+        Sampled in one pass without gradient.
     """
 
     rows: int
     graphs: int
     pictures: int
+    sampled: int
 
     def halve(self) -> bool:
         """Take half of everything; false where there is nothing left to halve."""
-        if max(self.rows, self.pictures) == 1 and not self.graphs:
+        if max(self.rows, self.pictures, self.sampled) == 1 and not self.graphs:
             return False
-        self.rows, self.pictures = max(1, self.rows // 2), max(1, self.pictures // 2)
+        self.rows, self.pictures, self.sampled = (
+            max(1, count // 2) for count in (self.rows, self.pictures, self.sampled)
+        )
         self.graphs //= 2
         return True
 
@@ -84,7 +90,29 @@ def portions(
     if memory is None and latents.device.type == "cuda":
         memory = CudaMemory(latents.device)
 
-    def unet_rows(count: int) -> None:
+    def decoded(count: int) -> None:
+        learn(latents.repeat(count, 1, 1, 1).requires_grad_()).backward()
+
+    checkpoint(model, checkpointing is True)
+    graphs = rows
+    with fast(), uncounted(model):
+        if rows == "auto":
+            if memory is None:
+                rows, graphs = chunk_rows(latents), GRAPH_PIXELS // area
+            else:
+                rows = _fitting_rows(model, latents, memory, checkpointing == "auto")
+                graphs = rows // GRAPH_SHARE
+        if pictures == "auto":
+            pictures = decoded_on_cpu(model, area) if memory is None else fitting(decoded, length, memory)
+    if not (rows and pictures):
+        raise too_large(latents.device, "finetuned on")
+    return GradientPortions(int(rows), int(graphs), min(length, int(pictures)), length)
+
+
+def _fitting_rows(model: TextToImage, latents: torch.Tensor, memory: Memory, may_checkpoint: bool) -> int:
+    """Return how many rows fit, with a checkpointed U-Net where not one does without and it may be."""
+
+    def pass_through(count: int) -> None:
         inputs = latents.expand(count, -1, -1, -1)
         embeddings = model.encode([""] * count)
         leaf = Conditioning(
@@ -93,30 +121,14 @@ def portions(
         prediction = model.predict_noise(inputs, torch.tensor(1), leaf, model.defaults.guidance)
         prediction.backward(torch.zeros_like(prediction))
 
-    def decoded(count: int) -> None:
-        learn(latents.repeat(count, 1, 1, 1).requires_grad_()).backward()
-
-    _checkpoint(model, checkpointing is True)
-    graphs = rows
-    if rows == "auto":
-        if memory is None:
-            rows, graphs = chunk_rows(latents), GRAPH_PIXELS // area
-        else:
-            with uncounted(model):
-                rows = fitting(unet_rows, MOST, memory)
-                if not rows and checkpointing == "auto":
-                    _checkpoint(model, True)
-                    rows = fitting(unet_rows, MOST, memory)
-            if not rows:
-                raise too_large(latents.device, "finetuned on")
-            graphs = rows // GRAPH_SHARE
-    if pictures == "auto":
-        pictures = decoded_on_cpu(model, area) if memory is None else fitting(decoded, length, memory)
-        if not pictures:
-            raise too_large(latents.device, "finetuned on")
-    return GradientPortions(int(rows), int(graphs), min(length, int(pictures)))
+    rows = fitting(pass_through, MOST, memory)
+    if not rows and may_checkpoint:
+        checkpoint(model, True)
+        rows = fitting(pass_through, MOST, memory)
+    return rows
 
 
-def _checkpoint(model: TextToImage, wanted: bool) -> None:
+def checkpoint(model: TextToImage, wanted: bool) -> None:
+    """Let the U-Net keep the inputs of its blocks alone, or all that its way back needs."""
     unet = model.pipeline.unet
     (unet.enable_gradient_checkpointing if wanted else unet.disable_gradient_checkpointing)()

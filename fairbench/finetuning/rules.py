@@ -174,6 +174,7 @@ def views(
     conditioning: Conditioning,
     seeds: list[int],
     guidance: float,
+    at_once: int | None = None,
 ) -> Iterator[tuple[Trajectory, torch.Tensor]]:
     """Yield what the loss is to see, N x C x h x w latents, with the trajectory that led there.
 
@@ -195,7 +196,7 @@ def views(
         scale = sampler.scales[step].item()
         entering = (signal * trajectory.final + level * noise.to(trajectory.final)) / scale
         prediction = model.predict_noise(
-            entering, trajectory.timesteps[step], conditioning, guidance, scale=scale
+            entering, trajectory.timesteps[step], conditioning, guidance, scale=scale, at_once=at_once
         )
         latents = (*(trajectory.latents or ())[:-1], entering)
         yield replace(trajectory, latents=latents), sampler.predicted(step, entering, prediction)

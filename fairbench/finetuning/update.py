@@ -15,7 +15,7 @@ import torch
 from fairbench.finetuning.adapters import Adapter
 from fairbench.finetuning.batches import Batches
 from fairbench.finetuning.gradient import kept_steps, rule_gradient
-from fairbench.finetuning.memory import GradientPortions, portions
+from fairbench.finetuning.memory import GradientPortions, checkpoint, portions
 from fairbench.finetuning.objective import Objective
 from fairbench.finetuning.processes import Processes
 from fairbench.finetuning.rules import GradientRule, Sampler, views
@@ -102,12 +102,21 @@ class Update:
         """
         with fast():
             while (row := attempt(lambda: self._accumulate(number))) is None:
-                if not self.portions.halve():
-                    raise too_large(self.context.model.device, "finetuned on")
-                tell(f"memory ran out: update {number + 1} is taken again, in portions of half the size")
+                self._need_less(number)
                 for parameter in self.tuned.parameters.values():
                     parameter.grad = None
         return row
+
+    def _need_less(self, number: int) -> None:
+        """Take portions of half the size, or else compute the U-Net's blocks once more on the way back."""
+        model, again = self.context.model, f"memory ran out: update {number + 1} is taken again"
+        if self.portions.halve():
+            tell(f"{again}, in portions of half the size")
+        elif self.settings.checkpointing == "auto" and not model.pipeline.unet.is_gradient_checkpointing:
+            checkpoint(model, True)
+            tell(f"{again}, with a checkpointed U-Net")
+        else:
+            raise too_large(model.device, "finetuned on")
 
     def _accumulate(self, number: int) -> dict[str, Any]:
         model, settings, hooks = self.context.model, self.settings, self.tuned.hooks
@@ -115,6 +124,9 @@ class Update:
         rule = self.rule(self.sampler, whole.generator)
         batch = whole.share(self.processes.index, self.processes.count)
         watch = _Watch(model.device)
+        objective = replace(self.objective, at_once=self.portions.pictures)
+        objective.originals.look_up(batch.pictures, model.device)  # here, to see what new ones cost
+        watch("seconds_originals")
         with torch.no_grad():
             conditioning = model.condition(batch.texts, batch.seeds, hooks)
             trajectory = model.rollout(
@@ -125,14 +137,19 @@ class Update:
                 keep=True,
                 learn=kept_steps(rule, len(batch.seeds), self.portions.graphs),
                 until=None if rule.stop is None else rule.stop + 1,
+                at_once=self.portions.sampled,
             )
         watch("seconds_sampling")
-        objective = replace(self.objective, at_once=self.portions.pictures)
-        objective.originals.look_up(batch.pictures, model.device)  # here, to see what new ones cost
-        watch("seconds_originals")
         row: dict[str, Any] = {}
         for seen, latents in views(
-            rule, self.sampler, model, trajectory, conditioning, batch.seeds, settings.guidance
+            rule,
+            self.sampler,
+            model,
+            trajectory,
+            conditioning,
+            batch.seeds,
+            settings.guidance,
+            self.portions.sampled,
         ):
             cotangent, row = objective(latents, batch)
             watch("seconds_loss")

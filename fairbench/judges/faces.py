@@ -190,7 +190,8 @@ def insightface(
     side, threshold = size or INSIGHTFACE_SIZE, threshold or 0.5
     name = onnx_provider(provider)
     try:
-        detector: Any = zoo.get_model(str(path), providers=[name])
+        options = {} if name == CPU_PROVIDER else {"provider_options": [_on_card()]}
+        detector: Any = zoo.get_model(str(path), providers=[name], **options)
         # a negative number would send it back to the CPU
         on_cpu = name == CPU_PROVIDER
         detector.prepare(ctx_id=-1 if on_cpu else 0, input_size=(side, side), det_thresh=threshold)
@@ -225,6 +226,14 @@ def onnx_provider(provider: Provider) -> str:
     if CUDA_PROVIDER not in known:
         raise UserError("provider cuda: onnxruntime knows no graphics card here: pip install onnxruntime-gpu")
     return CUDA_PROVIDER
+
+
+def _on_card() -> dict[str, str]:
+    """Return how onnxruntime is to compute: on the card of this process, exactly, without trying out."""
+    import torch
+
+    card = torch.cuda.current_device() if torch.cuda.is_available() else 0
+    return {"device_id": str(card), "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 
 
 def _extra(module: str, extra: str) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fairbench.errors import UserError
 from fairbench.judges.faces import Detections, FaceDetector, whole_image
 from fairbench.networks import Sizes, slices
+from fairbench.precision import exact
 
 if TYPE_CHECKING:
     import torch
@@ -145,7 +146,7 @@ class Judge:
         """
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), exact():
             parts = [
                 self.logits(images[rows], None if found is None else found.of(rows))
                 for rows in slices(len(images), batch_size)

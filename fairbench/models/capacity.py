@@ -1,10 +1,11 @@
 """How much fits into one pass: measured on a GPU, a matter of cache on a CPU; half where memory runs out.
 
-Portions are a matter of memory and time alone: what comes out is the same.
+Portions are a matter of memory and time alone: what comes out is the same but for rounding.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 
 from fairbench.errors import CostWarning, UserError
 
 SHARE = 0.8
 """Of the free memory that may be used: the allocator needs room, and others may come."""
+RAN_OUT = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+"""How torch, CUDA and its libraries say so."""
 
 Result = TypeVar("Result")
 
@@ -51,12 +54,55 @@ class CudaMemory:
         return torch.cuda.max_memory_allocated(self.device) - before
 
 
+@dataclass
+class AtOnce:
+    """How many images are ``done`` at once: ``usual`` unless told otherwise, never more than has fitted."""
+
+    usual: int
+    done: str
+    limit: int = sys.maxsize
+
+    def attempt(self, run: Callable[[int], Result], left: int, asked: int | None = None) -> Result | None:
+        """Call ``run`` with up to ``left`` images, with half of them for as long as memory runs out.
+
+        None where even one does not fit. Each halving is a line of warning, and holds from now on.
+        """
+        count = min(left, asked or self.usual, self.limit)
+        while (result := attempt(partial(run, count))) is None and count > 1:
+            count = self.limit = count // 2
+            tell(f"memory ran out: images are {self.done} {count} at a time from now on")
+        return result
+
+    def portions(
+        self, run: Callable[[slice], Result], total: int, device: torch.device, asked: int | None = None
+    ) -> Iterator[tuple[slice, Result]]:
+        """Yield rows, and what ``run`` returns for them, until all ``total`` rows are done.
+
+        Raises
+        ------
+        UserError
+            The memory does not hold even one row.
+        """
+        start = 0
+        while start < total:
+
+            def these(count: int, start: int = start) -> tuple[slice, Result]:
+                rows = slice(start, start + count)
+                return rows, run(rows)
+
+            found = self.attempt(these, total - start, asked)
+            if found is None:
+                raise too_large(device, self.done)
+            yield found
+            start = found[0].stop
+
+
 def attempt(call: Callable[[], Result]) -> Result | None:
     """Return what ``call`` returns, which is never None; None where it needs more memory than there is."""
     try:
         return call()
     except RuntimeError as error:
-        if not should_reduce_batch_size(error):
+        if not any(words in str(error) for words in RAN_OUT):
             raise
     clear_device_cache(garbage_collection=True)  # only here has the traceback let go of its tensors
     return None
@@ -74,10 +120,9 @@ def fitting(run: Callable[[int], object], most: int, memory: Memory) -> int:
 
     if not fits(1):  # which also makes, once and for all, what is not to be counted for every row
         return 0
-    uses = [attempt(partial(memory.used_by, partial(run, count))) for count in (2, 4)]
-    if None in uses:
-        return 1 if uses[0] is None else 2
-    two, four = (use for use in uses if use is not None)
+    two, four = (attempt(partial(memory.used_by, partial(run, count))) for count in (2, 4))
+    if two is None or four is None:
+        return min(most, 1 if two is None else 2)
     count = min(most, largest(two, four, int(SHARE * memory.free())))
     while count > 1 and not fits(count):
         count //= 2
@@ -96,37 +141,6 @@ def largest(two: int, four: int, free: int) -> int:
     """
     each = max(1, (four - two) // 2)
     return max(1, (free - (two - 2 * each)) // each)
-
-
-def halving(run: Callable[[int], Result], count: int, done: str) -> tuple[Result | None, int]:
-    """Call ``run`` with ``count``, or with half of it for as long as memory runs out.
-
-    Returns what it returned and the count that fitted; None where even one does not fit. Each time, one
-    line of warning tells how many images are ``done`` at a time from now on.
-    """
-    while (result := attempt(partial(run, count))) is None and count > 1:
-        count //= 2
-        tell(f"memory ran out: images are {done} {count} at a time from now on")
-    return result, count
-
-
-def in_portions(
-    run: Callable[[slice], Result], total: int, count: int, done: str, device: torch.device
-) -> Iterator[Result]:
-    """Yield what ``run`` returns for ``count`` of ``total`` rows at a time; of fewer once memory has run out.
-
-    Raises
-    ------
-    UserError
-        The memory does not hold even one row.
-    """
-    start = 0
-    while start < total:
-        result, count = halving(lambda size: run(slice(start, start + size)), count, done)  # noqa: B023 called here
-        if result is None:
-            raise too_large(device, done)
-        yield result
-        start += count
 
 
 def too_large(device: torch.device, done: str) -> UserError:

@@ -27,6 +27,10 @@ class Conditioning:
     later: tuple[float, Tensor] | None = None
     """A share of the steps, and what takes the place of ``conditional`` when they are done."""
 
+    def of(self, rows: slice) -> Conditioning:
+        """Return that of some of the images, without branches."""
+        return Conditioning(self.conditional[rows], self.unconditional[rows])
+
     def leaf(self) -> Conditioning:
         """Return the embeddings, without branches, cut from their graph and ready to gather gradients."""
         return Conditioning(

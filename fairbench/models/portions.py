@@ -5,7 +5,7 @@ As many as a GPU has memory for, or keep the cache of a CPU busy; fewer once mem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fairbench.models.capacity import CudaMemory, Memory, attempt, fitting, halving, tell, too_large
+from fairbench.models.capacity import AtOnce, CudaMemory, Memory, attempt, fitting, tell, too_large
+from fairbench.precision import exact
 
 if TYPE_CHECKING:
     from fairbench.models.text_to_image import TextToImage
@@ -35,33 +36,26 @@ TILED_ABOVE = 768
 class Portions:
     """Images sampled at once, and images decoded at once."""
 
-    sampled: int
-    decoded: int
+    sampled: AtOnce
+    decoded: AtOnce
 
     @classmethod
     def of(cls, model: TextToImage, memory: Memory | None = None) -> Portions:
-        """Find out for ``model``; ``memory`` is that of its GPU unless given."""
+        """Find out for ``model``; ``memory`` is that of its GPU unless given.
+
+        On a GPU it is a power of two: a little more or less of free memory does not change what is rounded.
+        """
         latents = model.noise([0])
         area = latents.shape[-2] * latents.shape[-1]
         if memory is None and latents.device.type != "cuda":
             sampled = max(1, min(MOST_ON_CPU, LATENTS_ON_CPU // area))
-            return cls(sampled, decoded_on_cpu(model, area))
+            return cls(AtOnce(sampled, "sampled"), AtOnce(decoded_on_cpu(model, area), "decoded"))
         memory = memory or CudaMemory(latents.device)
         most = max(1, min(MOST, LATENTS // area))
-        with torch.inference_mode(), uncounted(model):
+        with torch.inference_mode(), exact(), uncounted(model):
             sampled = fitting(lambda count: _one_step(model, latents, count), most, memory)
             decoded = fitting(lambda count: model.decode(latents.expand(count, -1, -1, -1)), most, memory)
-        return cls(max(1, sampled), max(1, decoded))
-
-    def sample(self, model: TextToImage, left: int, sample: Callable[[int], Tensor]) -> Tensor:
-        """Return the latents of up to ``left`` images; ``sample(count)`` makes them."""
-        asked = min(self.sampled, left)
-        latents, count = halving(sample, asked, "sampled")
-        if latents is None:
-            raise too_large(model.device, "sampled")
-        if count < asked:
-            self.sampled = count
-        return latents
+        return cls(AtOnce(_power_of_two(sampled), "sampled"), AtOnce(_power_of_two(decoded), "decoded"))
 
     def decode(self, model: TextToImage, latents: Tensor) -> Tensor:
         """Return the pictures of N latents, clamped to [0, 1], on the CPU."""
@@ -69,16 +63,13 @@ class Portions:
         def decode(count: int) -> Tensor:
             return torch.cat([model.decode(part).clamp(0, 1).cpu() for part in latents.split(count)])
 
-        asked = min(self.decoded, len(latents))
-        pictures, count = halving(decode, asked, "decoded")
-        if pictures is None and (side := 8 * max(latents.shape[-2:])) > TILED_ABOVE:
+        pictures = self.decoded.attempt(decode, len(latents))
+        if pictures is None and _tiles_help(model, latents):
             model.pipeline.vae.enable_tiling()
-            tell(f"memory ran out: images of {side} pixels are decoded in tiles, which may show at the seams")
+            tell("memory ran out: images are decoded in tiles from now on, whose seams may show")
             pictures = attempt(lambda: decode(1))
         if pictures is None:
             raise too_large(model.device, "decoded")
-        if count < asked:
-            self.decoded = count
         return pictures
 
 
@@ -94,8 +85,22 @@ def uncounted(model: TextToImage) -> Iterator[None]:
 
 def decoded_on_cpu(model: TextToImage, area: int) -> int:
     """Return how many images of ``area`` latent pixels are decoded at once on a CPU."""
-    factor = 2 ** (len(model.pipeline.vae.config.block_out_channels) - 1)
-    return max(1, PIXELS_ON_CPU // (area * factor**2))
+    return max(1, PIXELS_ON_CPU // (area * _enlarged(model) ** 2))
+
+
+def _enlarged(model: TextToImage) -> int:
+    """Return how many pixels the decoder makes of a latent pixel, on each side."""
+    return 2 ** (len(model.pipeline.vae.config.block_out_channels) - 1)
+
+
+def _tiles_help(model: TextToImage, latents: Tensor) -> bool:
+    """Tell whether an image is large, and larger than a tile."""
+    vae, side = model.pipeline.vae, max(latents.shape[-2:])
+    return _enlarged(model) * side > TILED_ABOVE and side > vae.tile_latent_min_size and not vae.use_tiling
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << max(0, count.bit_length() - 1)
 
 
 def _one_step(model: TextToImage, latents: Tensor, count: int) -> None:

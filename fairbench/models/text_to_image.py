@@ -18,6 +18,7 @@ from torch import Tensor
 from fairbench.errors import UserError
 from fairbench.models.hooks import Conditioning, Hooks, Step, attached, classifier_free_guidance
 from fairbench.models.portions import Portions
+from fairbench.networks import slices
 from fairbench.precision import exact
 from fairbench.seeding import generators
 
@@ -71,7 +72,6 @@ class TextToImage:
 
     All weights are frozen and the pipeline's own scheduler is only ever read. Embeddings, latents and noise
     predictions are float32, whatever the precision of the weights, and so are all sums of their gradients.
-    ``device`` and ``dtype`` are those of the U-Net.
     ``unet_rows`` counts all rows that went through the U-Net.
     """
 
@@ -80,14 +80,21 @@ class TextToImage:
         self.name = name
         self.defaults = defaults or Defaults()
         self.unet_rows = 0
-        # kept here, because diffusers looks through all modules whenever it is asked
-        self.device: torch.device = pipeline.unet.device
-        self.dtype: torch.dtype = pipeline.unet.dtype
         for network in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
             network.requires_grad_(False).eval()
         # a third faster for float32 convolutions on a CPU, and what tensor cores want
         pipeline.unet.to(memory_format=torch.channels_last)
         pipeline.vae.to(memory_format=torch.channels_last)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the U-Net is."""
+        return _first(self.pipeline.unet).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the U-Net's weights."""
+        return _first(self.pipeline.unet).dtype
 
     @cached_property
     def portions(self) -> Portions:
@@ -97,7 +104,7 @@ class TextToImage:
     @property
     def images_at_once(self) -> int:
         """How many images `generate` samples in one pass unless told otherwise."""
-        return self.portions.sampled
+        return min(self.portions.sampled.usual, self.portions.sampled.limit)
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Return the embeddings of N prompts, padded to the length that the tokenizer takes.
@@ -157,6 +164,7 @@ class TextToImage:
         keep: bool = False,
         learn: Collection[int] = (),
         until: int | None = None,
+        at_once: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Trajectory:
         """Sample the latents of N images.
@@ -179,6 +187,8 @@ class TextToImage:
             the embeddings: the latents are detached.
         until
             Stop after this many steps; ``final`` is then what the sampler had reached.
+        at_once
+            As in `predict_noise`.
         progress
             Called as ``progress(done, total)`` after every step.
         """
@@ -198,7 +208,9 @@ class TextToImage:
             learns = index in learn
             now = now.leaf() if learns else now
             with torch.set_grad_enabled(learns or torch.is_grad_enabled()):
-                noise = self.predict_noise(latents, timestep, now, guidance, hooks, scale=scale, step=step)
+                noise = self.predict_noise(
+                    latents, timestep, now, guidance, hooks, scale=scale, step=step, at_once=at_once
+                )
             if learns:
                 graphs[index] = noise, now
                 noise = noise.detach()
@@ -218,6 +230,7 @@ class TextToImage:
         *,
         scale: float | Tensor = 1.0,
         step: Step | None = None,
+        at_once: int | None = None,
     ) -> Tensor:
         """Return the guided noise prediction, N x C x h x w, from one U-Net pass over (2 + branches) N rows.
 
@@ -236,13 +249,24 @@ class TextToImage:
             What this step's latents are multiplied by before they enter the U-Net, see `Trajectory`.
         step
             Handed on to the hooks.
+        at_once
+            Images that pass the U-Net together where all stand at one step, nothing is to be learnt and there
+            are no hooks; all if None.
         """
+        if at_once and len(latents) > at_once and not torch.is_grad_enabled():
+            parts = [
+                self.predict_noise(latents[rows], timestep, conditioning.of(rows), guidance, scale=scale)
+                for rows in slices(len(latents), at_once)
+            ]
+            return torch.cat(parts)
         embeddings = (conditioning.unconditional, conditioning.conditional, *conditioning.branches)
         if guidance == 1 and not (hooks.modules or hooks.combine):
             embeddings = (conditioning.conditional,)
-        if isinstance(scale, Tensor):
+        if isinstance(scale, Tensor) and scale.ndim:
             scale = scale.to(latents).reshape(-1, 1, 1, 1)
-        timestep = timestep.to(latents.device, non_blocking=True).expand(len(latents))
+        if not timestep.ndim:  # written where it is needed: a copy from the CPU would wait for the card
+            timestep = torch.full_like(timestep, timestep.item(), device=latents.device)
+        timestep = timestep.to(latents.device).expand(len(latents))
         self.unet_rows += len(embeddings) * len(latents)
         with attached(self.pipeline.unet, hooks, step):
             noise = self.pipeline.unet(
@@ -264,7 +288,7 @@ class TextToImage:
         Differentiable and not clamped, so that no gradient is lost where the decoder overshoots.
         """
         vae = self.pipeline.vae
-        scaled = (latents / vae.config.scaling_factor).to(self.dtype)
+        scaled = (latents / vae.config.scaling_factor).to(_first(vae).dtype)
         decoded = vae.decode(scaled, return_dict=False)[0]
         return decoded.float() / 2 + 0.5
 
@@ -306,22 +330,17 @@ class TextToImage:
             raise ValueError(f"as many prompts as seeds are needed, not {len(prompts)} and {len(seeds)}")
         steps = self.defaults.steps if steps is None else steps
         guidance = self.defaults.guidance if guidance is None else guidance
-        portions = replace(self.portions, sampled=batch_size) if batch_size else self.portions
-        pictures: list[Tensor] = []
-        done = 0
+        portions, pictures = self.portions, []
 
-        def sample(count: int) -> Tensor:
-            rows = slice(done, done + count)
+        def sample(rows: slice) -> Tensor:
             conditioning = self.condition(prompts[rows], seeds[rows], hooks)
             return self.rollout(conditioning, seeds[rows], steps=steps, guidance=guidance, hooks=hooks).final
 
-        while done < len(seeds):
-            with torch.inference_mode(), exact():
-                latents = portions.sample(self, len(seeds) - done, sample)
+        with torch.inference_mode(), exact():
+            for rows, latents in portions.sampled.portions(sample, len(seeds), self.device, batch_size):
                 pictures.append(portions.decode(self, latents))
-            done += len(latents)
-            if on_batch:
-                on_batch(done, len(seeds))
+                if on_batch:
+                    on_batch(rows.stop, len(seeds))
         return torch.cat(pictures)  # outside inference mode: an ordinary tensor, fit for training on
 
     def _draw(self, sources: list[torch.Generator]) -> Tensor:
@@ -339,3 +358,8 @@ class TextToImage:
         scheduler = type(template).from_config(template.config)
         scheduler.set_timesteps(steps)  # on the CPU: a sampler looks them up, and must not wait for the card
         return scheduler
+
+
+def _first(network: torch.nn.Module) -> torch.nn.Parameter:
+    """Return a parameter; diffusers looks through all modules to tell where a network is, and as what."""
+    return next(network.parameters())

@@ -46,7 +46,7 @@ class Kept:
         """Keep H x W x 3 bytes, which the file at ``path`` holds from now on."""
         if pixels.nbytes <= self._left:
             self._left -= pixels.nbytes
-            self._pixels[path] = pixels
+            self._pixels[path] = pixels.copy()  # not a view, which would keep its whole batch
 
     def read(self, path: Path) -> "np.ndarray":
         """Return an image as `fairbench.reading.read_image` does, from its file if it must be."""
@@ -60,7 +60,7 @@ def generate_missing(
     directory: Path,
     progress: Callable[[int], None],
     *,
-    at_once: int = BATCH,
+    at_once: Callable[[], int] = lambda: BATCH,
     kept: Kept | None = None,
 ) -> int:
     """Generate the images of ``rows`` (columns prompt, seed, image) that ``directory`` does not hold whole.
@@ -70,13 +70,13 @@ def generate_missing(
     Parameters
     ----------
     generate
-        Makes ``at_once`` images.
+        Makes a batch of images.
     rows, directory
         What is to be there.
     progress
         Told how many of them are there, whole and written.
     at_once
-        Images of one batch.
+        Tells how many images a batch is to have; asked only where some are missing.
     kept
         Holds what is made until it is judged.
 
@@ -87,6 +87,9 @@ def generate_missing(
     missing = rows[[not is_whole(directory / image) for image in rows["image"]]]
     done = len(rows) - len(missing)
     progress(done)
+    if missing.empty:
+        return 0
+    size = at_once()
     writing: list[Future[None]] = []
 
     def written() -> None:
@@ -98,19 +101,18 @@ def generate_missing(
             progress(done)
 
     with ThreadPoolExecutor() as pool:  # Pillow compresses outside the interpreter's lock
-        for start in range(0, len(missing), at_once):
-            batch = missing.iloc[start : start + at_once]
+        for start in range(0, len(missing), size):
+            batch = missing.iloc[start : start + size]
             images = generate(list(batch["prompt"]), [int(seed) for seed in batch["seed"]])
             written()
             paths = [directory / image for image in batch["image"]]
             pixels = as_bytes(images)
-            writing = list(map(pool.submit, [save_pixels] * len(paths), paths, pixels))
-            for path, each in zip(paths, pixels, strict=True):
-                if kept:
+            writing = [pool.submit(save_pixels, *each) for each in zip(paths, pixels, strict=True)]
+            if kept:
+                for path, each in zip(paths, pixels, strict=True):
                     kept.keep(path, each)
         written()
-    if len(missing):
-        os.sync()
+    os.sync()
     return len(missing)
 
 

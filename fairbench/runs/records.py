@@ -1,6 +1,7 @@
 """The records of a run: one row per image, from what to draw to what judges and features say of it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,26 +118,24 @@ def look(
     import pandas as pd
     import torch
 
-    from fairbench.models.capacity import in_portions
+    from fairbench.models.capacity import AtOnce
 
     looking: list[Any] = [*judges, *networks]
     device = next((network.device for network in looking), torch.device("cpu"))
-    columns, features = [], []
+    at_once, columns, features = AtOnce(AT_ONCE, "judged"), [], []
 
-    def at_once(rows: "pd.DataFrame", images: "Tensor") -> "tuple[pd.DataFrame, list[Tensor]]":
+    def judge_part(
+        rows: "pd.DataFrame", images: "Tensor", part: slice
+    ) -> "tuple[pd.DataFrame, list[Tensor]]":
+        rows, images = rows[part], images[part].to(device)
         views = [judged(rows, *each) for each in judge_all(judges, images)]
         found = [values.cpu() for _, values in seen_by(networks, images)]
         return pd.concat([pd.DataFrame(index=rows.index), *views], axis=1), found
 
     with torch.inference_mode(), exact():
         for rows, images in seen:
-            for table, found in in_portions(
-                lambda part: at_once(rows[part], images[part].to(device)),  # noqa: B023 called here
-                len(images),
-                AT_ONCE,
-                "judged",
-                device,
-            ):
+            some = partial(judge_part, rows, images)
+            for _, (table, found) in at_once.portions(some, len(images), device):
                 columns.append(table)
                 features.append(found)
     joined = [torch.cat(parts) for parts in zip(*features, strict=True)]

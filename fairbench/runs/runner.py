@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,7 +265,7 @@ class _Run(Session):
             rows,
             self.place.path,
             tell,
-            at_once=getattr(model, "images_at_once", BATCH),
+            at_once=partial(_at_once, model),
             kept=self.kept,
         )
         if made and (spent := _unet_rows(model) - before):
@@ -280,6 +280,13 @@ class _Run(Session):
         finally:
             spent = _unet_rows(self.instruments.model) - before
             self.unet_rows["training"] = self.unet_rows.get("training", 0) + spent
+
+
+def _at_once(model: Any) -> int:
+    """Return how many images a pipeline makes in one pass; anything else is not asked."""
+    from fairbench.models.text_to_image import TextToImage
+
+    return model.images_at_once if isinstance(model, TextToImage) else BATCH
 
 
 def _unet_rows(model: Any) -> int:

@@ -94,6 +94,7 @@ class Session:
             atomic_write_tensors(self.place / "features.safetensors", features)
             atomic_write_json(self.place / MEASUREMENT, measurement.model_dump(mode="json"))
             atomic_write_table(path, records)
+        self.kept = Kept()
         return records
 
     def _begin(self, config: RunConfig, hashes: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +106,7 @@ class Session:
             "sha256": hashes,
             "seconds": earlier.get("seconds", {}),
             "unet_rows": earlier.get("unet_rows", {}),
-            **peak_memory("", earlier),
+            **peak_memory(_device(self.instruments), earlier),
         }
         atomic_write_json(self.place / "provenance.json", provenance)
         atomic_write_yaml(self.place / "config.yaml", config.model_dump(mode="json"))

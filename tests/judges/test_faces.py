@@ -152,8 +152,8 @@ def scrfd(monkeypatch, onnx):
             landmarks = np.arange(10.0).reshape(1, 5, 2) if self.tells else None
             return np.array([[1, 2, 11, 22, 0.75]], dtype=np.float32), landmarks
 
-    def get_model(path, providers):
-        Scrfd.asked = {"providers": providers}
+    def get_model(path, providers, provider_options=None):
+        Scrfd.asked = {"providers": providers, "options": provider_options}
         return Scrfd() if path == str(onnx) else None
 
     package, zoo = ModuleType("insightface"), ModuleType("insightface.model_zoo")
@@ -178,6 +178,7 @@ def test_insightface_is_asked_for_detection_alone(scrfd, onnx, tells):
     boxes, scores, landmarks = insightface(onnx, 0.6)(red(32, 32, 0, 0, 32, 32)[None])
     assert scrfd.asked == {
         "providers": ["CPUExecutionProvider"],
+        "options": None,
         "ctx_id": -1,
         "input_size": (640, 640),
         "det_thresh": 0.6,
@@ -203,7 +204,11 @@ def test_insightface_looks_where_and_at_what_it_is_told_to(
     monkeypatch, scrfd, onnx, asked, known, provider, number
 ):
     onnxruntime(monkeypatch, *known)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     insightface(onnx, None, 320, asked)
+    on_card = [{"device_id": "3", "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}]
+    assert scrfd.asked["options"] == (None if number else on_card)
     assert scrfd.asked["providers"] == [provider] and scrfd.asked["ctx_id"] == number
     assert scrfd.asked["input_size"] == (320, 320) and scrfd.asked["det_thresh"] == 0.5
 

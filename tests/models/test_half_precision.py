@@ -74,7 +74,7 @@ def test_every_part_can_be_trained(tmp_path, monkeypatch, method, tune):
     assert not torch.equal(changed, context.model.generate(["face of a cook"] * 4, SEEDS, hooks=Hooks()))
 
 
-@pytest.mark.parametrize("method", ["biased_dft", "interpret_diffusion"])
+@pytest.mark.parametrize("method", ["biased_dft", "interpret_diffusion", "iti_gen"])
 def test_gradients_in_float16_are_refused(method):
     from fairbench.runs.registry import find_method
 

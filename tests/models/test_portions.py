@@ -16,6 +16,10 @@ def model():
     return TextToImage(tiny_pipeline(), "tiny", Defaults(steps=2, guidance=3.0))
 
 
+def usual(portions):
+    return [portions.sampled.usual, portions.decoded.usual]
+
+
 def limited(model, monkeypatch, **most):
     """Let a stage of the model run out of memory with more than so many images."""
     for stage, limit in most.items():
@@ -30,18 +34,16 @@ def limited(model, monkeypatch, **most):
 
 
 def test_on_a_cpu_it_is_a_matter_of_size(model):
-    assert model.portions == Portions(sampled=16, decoded=256)
-    for side, sampled, decoded in ((32, 16, 16), (64, 4, 4), (256, 1, 1)):
+    for side, *sizes in ((8, 16, 256), (32, 16, 16), (64, 4, 4), (256, 1, 1)):
         model.pipeline.unet.register_to_config(sample_size=side)
-        assert Portions.of(model) == Portions(sampled, decoded)
+        assert usual(Portions.of(model)) == sizes
 
 
 def test_on_a_card_it_is_what_fits_and_trying_out_is_not_counted(model, monkeypatch):
     before = model.unet_rows
-    assert Portions.of(model, Card(10**9)) == Portions(256, 256)
+    assert usual(Portions.of(model, Card(10**9))) == [256, 256]
     limited(model, monkeypatch, predict_noise=30, decode=5)
-    found = Portions.of(model, Card(10**9))
-    assert (found.sampled, found.decoded) == (16, 4)  # 256, halved until it fits
+    assert usual(Portions.of(model, Card(10**9))) == [16, 4]  # 256, halved until it fits
     assert model.unet_rows == before
 
 
@@ -54,8 +56,8 @@ def test_where_memory_runs_out_fewer_are_made_at_once_and_the_pictures_stay(mode
         parts = model.generate(PROMPTS, SEEDS, on_batch=lambda *now: done.append(now))
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
     assert done[-1] == (7, 7) and done == sorted(done)
-    assert model.portions.sampled <= limits.get("predict_noise", 16)
-    assert min(model.portions.decoded, model.portions.sampled) <= limits.get("decode", 256)
+    assert model.images_at_once <= limits.get("predict_noise", 16)
+    assert min(model.portions.decoded.limit, model.images_at_once) <= limits.get("decode", 256)
 
 
 @pytest.mark.filterwarnings("error")
@@ -64,6 +66,7 @@ def test_what_was_learnt_once_is_not_learnt_again(model, monkeypatch):
     with pytest.warns(CostWarning):
         first = model.generate(PROMPTS, SEEDS)
     assert torch.equal(model.generate(PROMPTS, SEEDS), first)  # without a warning
+    assert torch.equal(model.generate(PROMPTS, SEEDS, batch_size=7), first)
 
 
 @pytest.mark.filterwarnings("ignore::fairbench.errors.CostWarning")
@@ -74,6 +77,7 @@ def test_a_card_too_small_for_one_image_is_one_line(model, monkeypatch, stage, d
         model.generate(PROMPTS, SEEDS)
 
 
+@pytest.mark.filterwarnings("ignore::fairbench.errors.CostWarning")
 def test_a_large_image_that_does_not_fit_is_decoded_in_tiles(model, monkeypatch):
     vae = model.pipeline.vae
     whole = model.generate(PROMPTS, SEEDS)
@@ -86,7 +90,9 @@ def test_a_large_image_that_does_not_fit_is_decoded_in_tiles(model, monkeypatch)
 
     monkeypatch.setattr(model, "decode", decode)
     monkeypatch.setattr(portions, "TILED_ABOVE", 63)
+    with pytest.raises(UserError, match="too little free memory"):  # a tile is as large as the image
+        model.generate(PROMPTS, SEEDS)
     vae.tile_sample_min_size, vae.tile_latent_min_size = 32, 4
-    with pytest.warns(CostWarning, match="images of 64 pixels are decoded in tiles"):
+    with pytest.warns(CostWarning, match="images are decoded in tiles from now on"):
         tiled = model.generate(PROMPTS, SEEDS)
     assert tiled.shape == whole.shape and 0 < (tiled - whole).abs().mean() < 0.1

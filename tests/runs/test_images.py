@@ -34,7 +34,7 @@ def on_disk(directory):
 
 def test_every_image_is_there_and_holds_its_bytes(tmp_path):
     table = rows(7)
-    assert generate_missing(generate, table, tmp_path, lambda done: None, at_once=3) == 7
+    assert generate_missing(generate, table, tmp_path, lambda done: None, at_once=lambda: 3) == 7
     for seed, (_, image) in zip(range(7), read_back(table, tmp_path), strict=False):
         assert image.shape[1:] == (3, 6, 5)
         wanted = (picture(seed).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
@@ -48,7 +48,7 @@ def test_what_is_told_is_on_disk(tmp_path):
     def progress(done):
         told.append((done, len(on_disk(tmp_path))))
 
-    generate_missing(generate, rows(7), tmp_path, progress, at_once=3)
+    generate_missing(generate, rows(7), tmp_path, progress, at_once=lambda: 3)
     assert [done for done, _ in told] == [0, 3, 6, 7]
     assert all(there >= done for done, there in told)
 
@@ -70,7 +70,7 @@ def test_a_batch_is_written_while_the_next_one_is_made(tmp_path, monkeypatch):
         return generate(prompts, seeds)
 
     monkeypatch.setattr(images, "save_pixels", slow)
-    generate_missing(second_waits, rows(4), tmp_path, lambda done: None, at_once=2)
+    generate_missing(second_waits, rows(4), tmp_path, lambda done: None, at_once=lambda: 2)
     assert on_disk(tmp_path) == [0, 1, 2, 3]
 
 
@@ -83,7 +83,7 @@ def test_an_interruption_costs_no_finished_batch(tmp_path, failing):
 
     told = []
     with pytest.raises(KeyboardInterrupt):
-        generate_missing(interrupted, rows(6), tmp_path, told.append, at_once=2)
+        generate_missing(interrupted, rows(6), tmp_path, told.append, at_once=lambda: 2)
     assert on_disk(tmp_path) == list(range(failing))
     asked = []
 
@@ -91,7 +91,7 @@ def test_an_interruption_costs_no_finished_batch(tmp_path, failing):
         asked.extend(seeds)
         return generate(prompts, seeds)
 
-    assert generate_missing(again, rows(6), tmp_path, told.append, at_once=2) == 6 - failing
+    assert generate_missing(again, rows(6), tmp_path, told.append, at_once=lambda: 2) == 6 - failing
     assert asked == list(range(failing, 6))
 
 
@@ -105,13 +105,18 @@ def test_an_image_that_cannot_be_written_is_not_told_and_ends_it(tmp_path, monke
 
     monkeypatch.setattr(images, "save_pixels", full)
     with pytest.raises(UserError, match="the disk is full"):
-        generate_missing(generate, rows(8), tmp_path, told.append, at_once=2)
+        generate_missing(generate, rows(8), tmp_path, told.append, at_once=lambda: 2)
     assert max(told) == 2 and 3 not in on_disk(tmp_path)
+
+
+def test_nobody_is_asked_for_a_batch_where_nothing_is_missing(tmp_path):
+    generate_missing(generate, rows(2), tmp_path, lambda done: None)
+    assert generate_missing(None, rows(2), tmp_path, lambda done: None, at_once=lambda: 1 / 0) == 0
 
 
 def test_what_was_just_made_is_read_from_memory_as_its_file_holds_it(tmp_path, monkeypatch):
     table, kept = rows(6), Kept()
-    generate_missing(generate, table, tmp_path, lambda done: None, at_once=4, kept=kept)
+    generate_missing(generate, table, tmp_path, lambda done: None, at_once=lambda: 4, kept=kept)
     from_disk = torch.cat([part for _, part in read_back(table, tmp_path)])
     monkeypatch.setattr(images, "read_image", lambda path: 1 / 0)
     from_memory = torch.cat([part for _, part in read_back(table, tmp_path, kept.read)])
