@@ -97,7 +97,12 @@ def renamed(judge, place, name):
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    root = tmp_path_factory.mktemp("small")
+    return build(tmp_path_factory.mktemp("small"))
+
+
+def build(root):
+    """Put everything into ``root``, which may not be there yet."""
+    root.mkdir(parents=True, exist_ok=True)
     save_tiny(root / "model")
     (root / "jobs.yaml").write_text(SUITE)
     tokenizer = tiny_tokenizer()
