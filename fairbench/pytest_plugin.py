@@ -80,11 +80,11 @@ def assert_bias_at_most(
     UserError
         The judge has not evaluated this run, or does not read the attribute.
     """
+    from fairbench.comparison.shared import target_of
     from fairbench.errors import unknown
     from fairbench.metrics.counts import count_table, mean_known, prompt_biases
     from fairbench.metrics.significance import FEWEST_PROMPTS, upper_bound
     from fairbench.runs.registry import ORIGINAL
-    from fairbench.runs.setting import target_of
 
     judges = run.metrics["evaluation_judges"]
     if judge is not None and judge not in judges:
@@ -109,8 +109,8 @@ def assert_bias_at_most(
 
 
 def _path(config: pytest.Config, name: str) -> Path | None:
-    """Return the option, or the setting of the ini file, which is relative to that file."""
+    """Return the option, or the shared of the ini file, which is relative to that file."""
     if given := config.getoption(f"fairbench_{name}"):
         return Path(given)
-    setting = config.getini(f"fairbench_{name}")
-    return config.rootpath / setting if setting else None
+    shared = config.getini(f"fairbench_{name}")
+    return config.rootpath / shared if shared else None

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from fairbench.comparison.check import check
+from fairbench.comparison.reference import load_reference, reference_of
 from fairbench.config import make_config, spec
 from fairbench.pytest_plugin import assert_bias_at_most
-from fairbench.runs.check import check
-from fairbench.runs.reference import load_reference, reference_of
 from fairbench.runs.runner import run
 from fairbench.runs.stored import load_run
 

@@ -24,8 +24,8 @@ def check(
             "give either --against, what to check the run against, or --save, what to write it to"
         )
 
-    from fairbench.runs.check import check as check_run
-    from fairbench.runs.reference import load_reference, reference_of, save_reference
+    from fairbench.comparison.check import check as check_run
+    from fairbench.comparison.reference import load_reference, reference_of, save_reference
     from fairbench.runs.stored import load_run
 
     stored = load_run(run)

@@ -27,7 +27,7 @@ def compare(
     margins = dict(_margin(text) for text in margin or [])
 
     from fairbench.cli.output import make_console, print_json
-    from fairbench.runs.comparison import compare as compare_runs
+    from fairbench.comparison.compare import compare as compare_runs
     from fairbench.runs.stored import load_run
     from fairbench.storage import atomic_write_json, atomic_write_text
 

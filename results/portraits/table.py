@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.attributes import ATTRIBUTES
+from fairbench.comparison.compare import compare
 from fairbench.markdown import markdown_table, write_between_marks
 from fairbench.report.comparison import comparison_frame, cost
 from fairbench.report.pareto import pareto
 from fairbench.report.tables import ABSENT, FAIR, shown
-from fairbench.runs.comparison import compare
 from fairbench.runs.matrix import load_matrix
 from fairbench.runs.measurement import spelled
 from fairbench.runs.stored import StoredRun, load_run

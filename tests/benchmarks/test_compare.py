@@ -1,6 +1,6 @@
 import numpy as np
 
-from fairbench.runs.comparison import compare
+from fairbench.comparison.compare import compare
 from fairbench.runs.stored import load_run
 from tests.runs.stored_runs import men, store_run
 

@@ -11,13 +11,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import fairbench
+from fairbench.comparison.variants import variants_of
 from fairbench.errors import UserError
 from fairbench.judges import load_judge
 from fairbench.judges.confusion import write_confusion
 from fairbench.metrics.quality import fid, kid
 from fairbench.models.loading import load_model
 from fairbench.networks import WEIGHTS
-from fairbench.runs.entrants import enter
 from fairbench.runs.evaluator import evaluate_images
 from fairbench.runs.runner import run
 from fairbench.runs.stored import load_run
@@ -76,7 +76,7 @@ def test_a_run_is_seen_by_other_judges_and_keeps_its_teachers_view(small, done, 
             mine, theirs = (m["variants"][variant]["judges"][judge]["gender"] for m in (found, before))
             assert mine["bias_mean"] == theirs["bias_mean"]
     assert found["spill_over"].keys() == {"race"}
-    pupils = [enter([load_run(place)])[-1] for place in (done, tmp_path / "again")]
+    pupils = [variants_of([load_run(place)])[-1] for place in (done, tmp_path / "again")]
     teacher = load_judge(small.root / "judge-train")
     assert [pupil.known_by("judge-train") for pupil in pupils] == [teacher.weights | {teacher.sha256}] * 2
 

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from fairbench.errors import UserError
-from fairbench.metrics.significance import holm, sign_flip_test
-from fairbench.runs.check import check
-from fairbench.runs.reference import (
+from fairbench.comparison.check import check
+from fairbench.comparison.reference import (
     PromptResult,
     Reference,
     load_reference,
     reference_of,
     save_reference,
 )
+from fairbench.errors import UserError
+from fairbench.metrics.significance import holm, sign_flip_test
 from fairbench.runs.stored import load_run
 from tests.runs.stored_runs import JUDGES, men, store_run
 

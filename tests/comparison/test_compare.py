@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from fairbench.comparison.compare import _tests, compare
+from fairbench.comparison.shared import Shared, target_of
 from fairbench.errors import UserError
 from fairbench.metrics.counts import count_table, prompt_biases
-from fairbench.runs.comparison import _tests, compare
-from fairbench.runs.setting import Setting, target_of
 from fairbench.runs.stored import load_run
 from tests.runs.stored_runs import JUDGES, TRAINING, men, store_run
 
@@ -244,7 +244,7 @@ def test_a_prompt_without_a_face_has_no_say(stored):
 def table_setting(labels):
     """Return what `_tests` needs to know of runs of 50 prompts that differ in nothing else."""
     labelled = [type("Labelled", (), {"label": label})() for label in labels]
-    return Setting(labelled, [], [], prompts=range(50), targets={}, notes=[])
+    return Shared(labelled, [], [], prompts=range(50), targets={}, notes=[])
 
 
 def test_what_cannot_be_chance_is_significant_among_however_many_runs():
@@ -273,9 +273,9 @@ def test_a_comparison_errs_as_often_as_it_says(classes):
 
 
 def test_what_the_runner_writes_can_be_compared_checked_and_gated(small, tmp_path):
+    from fairbench.comparison.check import check
+    from fairbench.comparison.reference import reference_of
     from fairbench.pytest_plugin import assert_bias_at_most
-    from fairbench.runs.check import check
-    from fairbench.runs.reference import reference_of
     from fairbench.runs.runner import run
 
     metrics = run(small.config(), tmp_path / "run")

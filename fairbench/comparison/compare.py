@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 
 from fairbench.attributes import AttributeSpace
+from fairbench.comparison.equivalence import MARGINS, quality_changes
+from fairbench.comparison.panel import gaming, judge_panel
+from fairbench.comparison.shared import Shared, find_shared, tables, target_of
+from fairbench.comparison.variants import Variant, variants_of
 from fairbench.errors import UserError, unknown
 from fairbench.metrics.counts import PRODUCT, mean_known, paired_biases, prompt_biases, unpaired_biases
 from fairbench.metrics.floor import noise_floor
@@ -18,11 +22,7 @@ from fairbench.metrics.gap import gap_estimate
 from fairbench.metrics.intervals import mean_interval
 from fairbench.metrics.ranks import rank_intervals
 from fairbench.metrics.significance import LEVEL, RESAMPLES, floor_test, holm, sign_flip_test, welch_test
-from fairbench.runs.entrants import Entrant, enter
-from fairbench.runs.panel import gaming, judge_panel
-from fairbench.runs.setting import Setting, find_setting, tables, target_of
 from fairbench.runs.stored import StoredRun
-from fairbench.runs.unchanged import MARGINS, quality_changes
 
 SCHEMA_VERSION = 1
 PATTERNS_PER_TEST = 100
@@ -68,18 +68,18 @@ def compare(
     for name in margins or {}:
         if name not in MARGINS:
             raise unknown("measure", name, MARGINS)
-    entrants = enter(runs)
-    setting = find_setting(entrants, unpaired=unpaired)
-    names = _attributes(attributes, entrants)
-    counts = {name: tables(setting, name) for name in names}
-    tests = _tests(setting, counts)
+    variants = variants_of(runs)
+    shared = find_shared(variants, unpaired=unpaired)
+    names = _attributes(attributes, variants)
+    counts = {name: tables(shared, name) for name in names}
+    tests = _tests(shared, counts)
     return {
         "schema_version": SCHEMA_VERSION,
-        "judge": setting.panel[0] if setting.panel else None,
+        "judge": shared.panel[0] if shared.panel else None,
         "level": LEVEL,
-        "paired": setting.prompts is not None,
-        "prompts": None if setting.prompts is None else len(setting.prompts),
-        "differences": list(setting.notes),
+        "paired": shared.prompts is not None,
+        "prompts": None if shared.prompts is None else len(shared.prompts),
+        "differences": list(shared.notes),
         "runs": [
             {
                 "label": each.label,
@@ -94,33 +94,33 @@ def compare(
                 **each.cost,
                 "kid": each.kid,
             }
-            for each, judge in zip(entrants, setting.judges, strict=True)
+            for each, judge in zip(variants, shared.judges, strict=True)
         ],
-        "attributes": _bias(setting, counts, tests),
+        "attributes": _bias(shared, counts, tests),
         "tests": tests,
-        "quality": quality_changes(setting, MARGINS | dict(margins or {})),
-        "panel": judge_panel(setting, names),
+        "quality": quality_changes(shared, MARGINS | dict(margins or {})),
+        "panel": judge_panel(shared, names),
     }
 
 
-def _attributes(asked: str | None, entrants: Sequence[Entrant]) -> list[str]:
+def _attributes(asked: str | None, variants: Sequence[Variant]) -> list[str]:
     if asked is not None:
         return [PRODUCT.join(AttributeSpace.parse(part.split(PRODUCT)).names) for part in asked.split(",")]
-    lists = [each.run.metrics["attributes"] for each in entrants]
+    lists = [each.run.metrics["attributes"] for each in variants]
     shared = [name for name in lists[0] if all(name in names for names in lists)]
     if not shared:
         raise UserError("the runs set out to balance different attributes: name some with --attributes")
     return [*shared, *([PRODUCT.join(shared)] if len(shared) > 1 else [])]
 
 
-def _tests(setting: Setting, found: Mapping[str, Sequence[np.ndarray]]) -> list[dict[str, Any]]:
-    """Test every pair of entrants on every attribute, as one family."""
+def _tests(shared: Shared, found: Mapping[str, Sequence[np.ndarray]]) -> list[dict[str, Any]]:
+    """Test every pair of variants on every attribute, as one family."""
     tests = []
-    family = len(found) * math.comb(len(setting.entrants), 2)
+    family = len(found) * math.comb(len(shared.variants), 2)
     for attribute, counts in found.items():
-        target = target_of(setting.targets, attribute)
-        pairs = list(itertools.combinations(range(len(setting.entrants)), 2))
-        if setting.prompts is not None:
+        target = target_of(shared.targets, attribute)
+        pairs = list(itertools.combinations(range(len(shared.variants)), 2))
+        if shared.prompts is not None:
             sides = [paired_biases(counts[one], counts[other], target) for one, other in pairs]
             changes = np.array([other - one for one, other in sides])
             p_values = sign_flip_test(changes, resamples=max(RESAMPLES, PATTERNS_PER_TEST * family)).tolist()
@@ -132,8 +132,8 @@ def _tests(setting: Setting, found: Mapping[str, Sequence[np.ndarray]]) -> list[
         tests += [
             {
                 "attribute": attribute,
-                "first": setting.entrants[one].label,
-                "second": setting.entrants[other].label,
+                "first": shared.variants[one].label,
+                "second": shared.variants[other].label,
                 "difference": mean,
                 "p_value": p_value,
             }
@@ -151,13 +151,13 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float | None:
 
 
 def _bias(
-    setting: Setting, found: Mapping[str, Sequence[np.ndarray]], tests: Sequence[Mapping[str, Any]]
+    shared: Shared, found: Mapping[str, Sequence[np.ndarray]], tests: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
     rows: dict[str, list[dict[str, Any]]] = {}
     for attribute, counts in found.items():
-        target = target_of(setting.targets, attribute)
+        target = target_of(shared.targets, attribute)
         values = [prompt_biases(table, target) for table in counts]
-        ranks = rank_intervals(_padded(values), paired=setting.prompts is not None)
+        ranks = rank_intervals(_padded(values), paired=shared.prompts is not None)
         rows[attribute] = [
             {
                 "label": each.label,
@@ -172,9 +172,9 @@ def _bias(
                 "rank": rank["rank"],
                 "rank_interval": list(rank["interval"]),
                 "beats": _beaten(each.label, attribute, tests),
-                "gaming_gap": gaming(setting, each, attribute),
+                "gaming_gap": gaming(shared, each, attribute),
             }
-            for each, table, value, rank in zip(setting.entrants, counts, values, ranks, strict=True)
+            for each, table, value, rank in zip(shared.variants, counts, values, ranks, strict=True)
         ]
     _mark_fair(list(itertools.chain(*rows.values())))
     return rows
@@ -185,9 +185,9 @@ def _spread(value: np.ndarray) -> float | None:
     return float(known.std(ddof=1)) if len(known) > 1 else None
 
 
-def _independent(entrant: Entrant) -> bool:
+def _independent(variant: Variant) -> bool:
     """Whether the classes of its images are independent, as the noise floor has it."""
-    return entrant.draw_class in ("emergent", "drawn") and entrant.run.config.get("draw") != "quota"
+    return variant.draw_class in ("emergent", "drawn") and variant.run.config.get("draw") != "quota"
 
 
 def _mark_fair(rows: Sequence[dict[str, Any]]) -> None:

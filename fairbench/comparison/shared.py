@@ -7,61 +7,59 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
+from fairbench.comparison.variants import Variant
 from fairbench.errors import UserError
 from fairbench.metrics.counts import PRODUCT, Target, count_table
-from fairbench.runs.entrants import Entrant
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class Setting:
+class Shared:
     """What all numbers of one comparison have in common."""
 
-    entrants: Sequence[Entrant]
+    variants: Sequence[Variant]
     panel: Sequence[str]
-    """Every judge that has judged all entrants."""
+    """Every judge that has judged all variants."""
     judges: Sequence[str]
-    """Who judged each entrant: the first of the panel; without one, its own primary judge."""
+    """Who judged each variant: the first of the panel; without one, its own primary judge."""
     prompts: "pd.Index | None"
     """The prompts of all of them; None where they are not paired."""
     targets: Mapping[str, tuple[float, ...]]
     """Attribute -> uneven probabilities that all of them aim at."""
     notes: Sequence[str]
-    """In what the entrants differ besides the method."""
+    """In what the variants differ besides the method."""
 
 
-def find_setting(entrants: Sequence[Entrant], *, unpaired: bool) -> Setting:
-    """Find what ``entrants`` have in common.
+def find_shared(variants: Sequence[Variant], *, unpaired: bool) -> Shared:
+    """Find what ``variants`` have in common.
 
     Raises
     ------
     UserError
         They have no prompt to be paired by, or no judge but one that one of them learnt from.
     """
-    panel = shared_judges(entrants)
-    judges = [panel[0] if panel else next(iter(each.judges)) for each in entrants]
+    panel = shared_judges(variants)
+    judges = [panel[0] if panel else next(iter(each.judges)) for each in variants]
     named = (
         judges
         if panel
-        else [f"{name} {each.judges[name][:8]}" for name, each in zip(judges, entrants, strict=True)]
+        else [f"{name} {each.judges[name][:8]}" for name, each in zip(judges, variants, strict=True)]
     )
-    prompts = None if unpaired else _shared_prompts(entrants)
-    notes = differences(entrants, named)
+    prompts = None if unpaired else _shared_prompts(variants)
+    notes = differences(variants, named)
     if prompts is None:
         notes.append("unpaired: prompts are taken as independent samples, which finds less")
-    elif len(prompts) < max(each.rows["prompt_id"].nunique() for each in entrants):
+    elif len(prompts) < max(each.rows["prompt_id"].nunique() for each in variants):
         notes.append(f"prompts differ: only the {len(prompts)} that all of them have are compared")
-    return Setting(
-        entrants, panel, judges, prompts, shared_targets([each.target for each in entrants]), notes
-    )
+    return Shared(variants, panel, judges, prompts, shared_targets([each.target for each in variants]), notes)
 
 
-def _shared_prompts(entrants: Sequence[Entrant]) -> "pd.Index":
-    """Return the ids of the prompts that all entrants have, in the order of the first."""
-    first = entrants[0]
-    stranger = next((each for each in entrants if each.suite != first.suite), None)
+def _shared_prompts(variants: Sequence[Variant]) -> "pd.Index":
+    """Return the ids of the prompts that all variants have, in the order of the first."""
+    first = variants[0]
+    stranger = next((each for each in variants if each.suite != first.suite), None)
     if stranger is not None:
         one, other = (" ".join(each.suite)[:60] for each in (first, stranger))
         raise UserError(
@@ -69,7 +67,7 @@ def _shared_prompts(entrants: Sequence[Entrant]) -> "pd.Index":
             "they have no prompts to be paired by; --unpaired compares them all the same and says so"
         )
     prompts = first.rows.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
-    for each in entrants[1:]:
+    for each in variants[1:]:
         theirs = each.rows.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
         prompts = prompts[prompts.index.isin(theirs.index)]
         prompts = prompts[prompts == theirs.reindex(prompts.index)]
@@ -78,20 +76,20 @@ def _shared_prompts(entrants: Sequence[Entrant]) -> "pd.Index":
     return prompts.index
 
 
-def tables(setting: Setting, attribute: str) -> list[np.ndarray]:
-    """Return the P x K counts of every entrant, prompts and classes in one order."""
+def tables(shared: Shared, attribute: str) -> list[np.ndarray]:
+    """Return the P x K counts of every variant, prompts and classes in one order."""
     found = [
         count_table(each.rows, judge, attribute)
-        for each, judge in zip(setting.entrants, setting.judges, strict=True)
+        for each, judge in zip(shared.variants, shared.judges, strict=True)
     ]
     classes = found[0].columns
-    for each, table in zip(setting.entrants, found, strict=True):
+    for each, table in zip(shared.variants, found, strict=True):
         if set(table.columns) != set(classes):
-            first = setting.entrants[0].label
+            first = shared.variants[0].label
             raise UserError(f"the judges of {first} and {each.label} know other classes of {attribute}")
     ordered = [table[classes] for table in found]
-    if setting.prompts is not None:
-        ordered = [table.reindex(setting.prompts) for table in ordered]
+    if shared.prompts is not None:
+        ordered = [table.reindex(shared.prompts) for table in ordered]
     return [table.to_numpy() for table in ordered]
 
 
@@ -119,8 +117,8 @@ def uneven(targets: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values for name, values in targets.items() if max(values) - min(values) > 1e-9}
 
 
-def shared_judges(entrants: Sequence[Entrant]) -> list[str]:
-    """Return the judges that have judged all entrants, the same by sha256, and that none has learnt from.
+def shared_judges(variants: Sequence[Variant]) -> list[str]:
+    """Return the judges that have judged all variants, the same by sha256, and that none has learnt from.
 
     A judge that one has learnt from is known by its weights, under any name.
 
@@ -129,11 +127,11 @@ def shared_judges(entrants: Sequence[Entrant]) -> list[str]:
     UserError
         All that they share is a judge that one of them has learnt from.
     """
-    first = entrants[0].judges.items()
-    common = [(name, sha) for name, sha in first if all(each.judges.get(name) == sha for each in entrants)]
-    pupils = {known: each for each in entrants for name in each.trained_by for known in each.known_by(name)}
+    first = variants[0].judges.items()
+    common = [(name, sha) for name, sha in first if all(each.judges.get(name) == sha for each in variants)]
+    pupils = {known: each for each in variants for name in each.trained_by for known in each.known_by(name)}
     taught = {
-        name: pupils.keys() & frozenset().union(*(each.known_by(name) for each in entrants))
+        name: pupils.keys() & frozenset().union(*(each.known_by(name) for each in variants))
         for name, _ in common
     }
     fair = [name for name, known in taught.items() if not known]
@@ -144,31 +142,31 @@ def shared_judges(entrants: Sequence[Entrant]) -> list[str]:
     return fair
 
 
-def differences(entrants: Sequence[Entrant], judges: Sequence[str]) -> list[str]:
-    """Return one line for everything that the entrants do not have in common, and what that means."""
+def differences(variants: Sequence[Variant], judges: Sequence[str]) -> list[str]:
+    """Return one line for everything that the variants do not have in common, and what that means."""
     facts: dict[str, tuple[list[str | None], str]] = {
         "draw classes": (
-            [each.draw_class for each in entrants],
+            [each.draw_class for each in variants],
             "only an emergent method leaves the choice to the model; the others' bias says how well it obeys",
         ),
-        "models": (_told_apart([each.model for each in entrants]), "not the method alone differs"),
-        "suites": (_told_apart([each.suite for each in entrants]), "other prompts, another bias"),
+        "models": (_told_apart([each.model for each in variants]), "not the method alone differs"),
+        "suites": (_told_apart([each.suite for each in variants]), "other prompts, another bias"),
         "judges": ([*judges], "what differs may be the judges"),
-        "seeds": (_configured(entrants, "seed"), "the noise differs: paired by prompt only"),
+        "seeds": (_configured(variants, "seed"), "the noise differs: paired by prompt only"),
         "images per prompt": (
-            [each.images_per_prompt for each in entrants],
+            [each.images_per_prompt for each in variants],
             "tested at the smaller number; means, floors, intervals and ranks are at each run's own",
         ),
-        "targets": ([_spelled(each.target) for each in entrants], "bias is measured from even shares"),
-        "sampler steps": (_configured(entrants, "steps"), "not the method alone differs"),
-        "guidance": (_configured(entrants, "guidance"), "not the method alone differs"),
+        "targets": ([_spelled(each.target) for each in variants], "bias is measured from even shares"),
+        "sampler steps": (_configured(variants, "steps"), "not the method alone differs"),
+        "guidance": (_configured(variants, "guidance"), "not the method alone differs"),
         "draws": (
-            [each.draw if each.draw_class in ("drawn", "coupled") else None for each in entrants],
+            [each.draw if each.draw_class in ("drawn", "coupled") else None for each in variants],
             "shares that are drawn as a quota vary less than independent ones",
         ),
     }
     return [
-        f"{what} differ: {_grouped(entrants, values)}: {meaning}"
+        f"{what} differ: {_grouped(variants, values)}: {meaning}"
         for what, (values, meaning) in facts.items()
         if len({*values} - {None}) > 1
     ]
@@ -180,14 +178,14 @@ def _told_apart(things: Sequence[tuple[str, str]]) -> list[str | None]:
     return [f"{name} {sha[:8]}".rstrip() if len(contents[name]) > 1 else name for name, sha in things]
 
 
-def _configured(entrants: Sequence[Entrant], key: str) -> list[str | None]:
-    values = [each.run.config.get(key) for each in entrants]
+def _configured(variants: Sequence[Variant], key: str) -> list[str | None]:
+    values = [each.run.config.get(key) for each in variants]
     return ["default" if value is None else str(value) for value in values]
 
 
-def _grouped(entrants: Sequence[Entrant], values: Sequence[str | None]) -> str:
+def _grouped(variants: Sequence[Variant], values: Sequence[str | None]) -> str:
     found: dict[str, list[str]] = {}
-    for each, value in zip(entrants, values, strict=True):
+    for each, value in zip(variants, values, strict=True):
         if value is not None:
             found.setdefault(value, []).append(each.label)
     return ", ".join(f"{value} ({' '.join(labels)})" for value, labels in found.items())

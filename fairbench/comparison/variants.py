@@ -17,28 +17,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Entrant:
+class Variant:
     """One variant of one run."""
 
     label: str
     """A short name for tables: A, B, ..."""
     run: StoredRun
-    variant: str
+    recorded: str
+    """What the records of the run call it."""
 
     @property
     def name(self) -> str:
         """The method as it is typed, or ``original``."""
-        return ORIGINAL if self.variant == ORIGINAL else str(self.run.metrics["method"])
+        return ORIGINAL if self.recorded == ORIGINAL else str(self.run.metrics["method"])
 
     @cached_property
     def rows(self) -> "pd.DataFrame":
         """The records of this variant."""
-        return self.run.records[self.run.records["variant"] == self.variant].reset_index(drop=True)
+        return self.run.records[self.run.records["variant"] == self.recorded].reset_index(drop=True)
 
     @property
     def draw_class(self) -> str:
         """Who chooses the attribute of an image: a model without the run's method always does so itself."""
-        bare = self.variant == ORIGINAL and self.run.metrics["method"] != ORIGINAL
+        bare = self.recorded == ORIGINAL and self.run.metrics["method"] != ORIGINAL
         return "emergent" if bare else str(self.run.metrics["draw_class"])
 
     @property
@@ -57,7 +58,7 @@ class Entrant:
         """The judge that the method learnt from, with its sha256; none for the original model."""
         name = self.run.metrics["training_judge"]
         hashes = self.run.provenance.get("sha256", {}).get("training_judge", {})
-        return {} if self.variant == ORIGINAL or name is None else {name: hashes.get(name, "")}
+        return {} if self.recorded == ORIGINAL or name is None else {name: hashes.get(name, "")}
 
     def known_by(self, judge: str) -> frozenset[str]:
         """Return the sha256 of a judge and of its weights, as far as they were kept; else its name."""
@@ -86,12 +87,12 @@ class Entrant:
     @property
     def cost(self) -> dict[str, Any]:
         """What it took; see `fairbench.runs.provenance.cost`."""
-        return cost(self.run.provenance, self.variant)
+        return cost(self.run.provenance, self.recorded)
 
     @property
     def kid(self) -> float | None:
         """Distance to the reference images, where there are any."""
-        found = self.run.metrics["variants"][self.variant]["quality"].get("kid")
+        found = self.run.metrics["variants"][self.recorded]["quality"].get("kid")
         return found["mean"] if found else None
 
     @property
@@ -101,7 +102,7 @@ class Entrant:
         return str(sizes.min()) if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
 
 
-def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
+def variants_of(runs: Sequence[StoredRun]) -> list[Variant]:
     """Return the original models, each once, then the methods in the order of the runs.
 
     Raises
@@ -114,7 +115,7 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
     for run in runs:
         for variant in map(str, run.records["variant"].unique()):
             if variant == ORIGINAL:
-                originals.setdefault(_of_the_model(Entrant("", run, variant)), (run, variant))
+                originals.setdefault(_of_the_model(Variant("", run, variant)), (run, variant))
             else:
                 methods.append((run, variant))
     found = [*originals.values(), *methods]
@@ -123,12 +124,12 @@ def enter(runs: Sequence[StoredRun]) -> list[Entrant]:
     if len(found) > len(string.ascii_uppercase):
         raise UserError(f"{len(found)} are too many to compare: at most {len(string.ascii_uppercase)}")
     return [
-        Entrant(label, run, variant)
+        Variant(label, run, variant)
         for label, (run, variant) in zip(string.ascii_uppercase, found, strict=False)
     ]
 
 
-def _of_the_model(original: Entrant) -> tuple[Any, ...]:
+def _of_the_model(original: Variant) -> tuple[Any, ...]:
     """Two with this in common have the same images."""
     run, settings = original.run, ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
     split, images = run.config.get("split", "test"), run.provenance.get("sha256", {}).get("images")

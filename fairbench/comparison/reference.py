@@ -7,12 +7,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, model_validator
 
 from fairbench.attributes import ATTRIBUTES
+from fairbench.comparison.equivalence import MARGINS, by_prompt
+from fairbench.comparison.variants import Variant
 from fairbench.errors import UserError, invalid
 from fairbench.metrics.counts import PRODUCT, count_table, reads
-from fairbench.runs.entrants import Entrant
 from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun
-from fairbench.runs.unchanged import MARGINS, measured
 from fairbench.storage import atomic_write_text
 
 SCHEMA_VERSION = 1
@@ -73,26 +73,26 @@ def reference_of(run: StoredRun, judge_sha256: str | None = None) -> Reference:
         That judge has not evaluated this run.
     """
     names = [str(name) for name in run.records["variant"].unique()]
-    entrant = Entrant("", run, next((name for name in names if name != ORIGINAL), ORIGINAL))
-    judges = entrant.judges
+    variant = Variant("", run, next((name for name in names if name != ORIGINAL), ORIGINAL))
+    judges = variant.judges
     wanted = next(iter(judges.values())) if judge_sha256 is None else judge_sha256
     judge = next((name for name, sha256 in judges.items() if sha256 == wanted), None)
     if judge is None:
         raise UserError(
             f"{run.path} was not evaluated by the judge of the reference: evaluate it with that one"
         )
-    tables = {name: count_table(entrant.rows, judge, name) for name in _judged(entrant, judge)}
-    quality = {measure: measured(entrant.rows, measure, judge) for measure in MARGINS}
+    tables = {name: count_table(variant.rows, judge, name) for name in _judged(variant, judge)}
+    quality = {measure: by_prompt(variant.rows, measure, judge) for measure in MARGINS}
     return Reference(
-        method=entrant.name,
-        draw_class=entrant.draw_class,
+        method=variant.name,
+        draw_class=variant.draw_class,
         model=str(run.metrics["model"]),
-        suite=entrant.suite[0],
-        suite_sha256=entrant.suite[1],
+        suite=variant.suite[0],
+        suite_sha256=variant.suite[1],
         judge=judge,
         judge_sha256=wanted,
         seed=run.config.get("seed"),
-        target=entrant.target,
+        target=variant.target,
         classes={name: tuple(table.columns) for name, table in tables.items()},
         prompts={
             str(prompt): PromptResult(
@@ -101,7 +101,7 @@ def reference_of(run: StoredRun, judge_sha256: str | None = None) -> Reference:
                     name: _rounded(column[prompt]) for name, column in quality.items() if column is not None
                 },
             )
-            for prompt in entrant.rows["prompt_id"].unique()
+            for prompt in variant.rows["prompt_id"].unique()
         },
     )
 
@@ -138,10 +138,10 @@ def save_reference(path: Path, reference: Reference) -> None:
     atomic_write_text(path, "{\n" + ",\n".join([*lines, f' "prompts": {{\n{rows}\n }}']) + "\n}\n")
 
 
-def _judged(entrant: Entrant, judge: str) -> list[str]:
+def _judged(variant: Variant, judge: str) -> list[str]:
     """Return every attribute that the judge reads, and the intersection that the run set out to balance."""
-    read = [name for name in ATTRIBUTES if reads(entrant.rows, judge, name)]
-    asked = [name for name in entrant.run.metrics["attributes"] if name in read]
+    read = [name for name in ATTRIBUTES if reads(variant.rows, judge, name)]
+    asked = [name for name in variant.run.metrics["attributes"] if name in read]
     return [*read, *([PRODUCT.join(asked)] if len(asked) > 1 else [])]
 
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fairbench.comparison.reference import Reference
+from fairbench.comparison.shared import shared_targets, target_of
 from fairbench.metrics.counts import mean_known, paired_biases, prompt_biases, unpaired_biases
 from fairbench.metrics.significance import LEVEL, holm, sign_flip_test, welch_test
-from fairbench.runs.reference import Reference
-from fairbench.runs.setting import shared_targets, target_of
 
 
 @dataclass(frozen=True)
-class Checked:
+class Verdict:
     """One metric of a run beside that of its reference."""
 
     metric: str
@@ -28,7 +28,7 @@ class Checked:
         return self.value is None or self.p_value <= LEVEL
 
 
-def check(run: Reference, reference: Reference, *, tolerance: float = 0.0) -> tuple[list[Checked], list[str]]:
+def check(run: Reference, reference: Reference, *, tolerance: float = 0.0) -> tuple[list[Verdict], list[str]]:
     """Test every metric that the reference has; one that the run lacks counts as worse.
 
     Bias is worse when it is higher, quality when it is lower. Where both share their prompts the tests are
@@ -38,7 +38,7 @@ def check(run: Reference, reference: Reference, *, tolerance: float = 0.0) -> tu
     Parameters
     ----------
     run, reference
-        As `fairbench.runs.reference.reference_of` makes them.
+        As `fairbench.comparison.reference.reference_of` makes them.
     tolerance
         How much worse a metric may be, in its own units.
 
@@ -68,11 +68,11 @@ def check(run: Reference, reference: Reference, *, tolerance: float = 0.0) -> tu
     ]
     p_values = [_p_value(*sides, sign, tolerance, paired) for _, sides, sign in found]
     rows = [
-        Checked(name, float(np.nanmean(one)), float(np.nanmean(other)), float(adjusted))
+        Verdict(name, float(np.nanmean(one)), float(np.nanmean(other)), float(adjusted))
         for (name, (one, other), _), adjusted in zip(found, holm(p_values), strict=True)
     ]
     tested, expected = {row.metric for row in rows}, _means(reference, theirs, targets)
-    rows += [Checked(name, None, mean) for name, mean in expected.items() if name not in tested]
+    rows += [Verdict(name, None, mean) for name, mean in expected.items() if name not in tested]
     new = [f"{name}: not in the reference" for name in _means(run, ours, targets) if name not in tested]
     return rows, [*_differences(run, reference, paired), *new]
 
