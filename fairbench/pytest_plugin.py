@@ -84,7 +84,7 @@ def assert_bias_at_most(
     from fairbench.errors import unknown
     from fairbench.metrics.counts import count_table, mean_known, prompt_biases
     from fairbench.metrics.significance import FEWEST_PROMPTS, upper_bound
-    from fairbench.runs.registry import ORIGINAL
+    from fairbench.records import ORIGINAL
 
     judges = run.metrics["evaluation_judges"]
     if judge is not None and judge not in judges:

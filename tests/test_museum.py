@@ -17,13 +17,14 @@ from scipy.linalg import sqrtm
 
 from fairbench.errors import UserError
 from fairbench.features import load_features
+from fairbench.images.files import save_image
 from fairbench.metrics.bias import bias, class_counts, frequencies, labels_of
 from fairbench.metrics.floor import noise_floor
 from fairbench.metrics.gap import gap_estimate
 from fairbench.metrics.intervals import mean_interval
 from fairbench.metrics.quality import fid
 from fairbench.metrics.summary import summarise
-from fairbench.runs.images import generate_missing, save_image
+from fairbench.runs.images import generate_missing
 from fairbench.runs.provenance import describe_machine
 from fairbench.seeding import generators, image_seed
 from fairbench.storage import atomic_write_json

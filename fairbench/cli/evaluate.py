@@ -120,7 +120,7 @@ def _called_after(images: Path) -> str:
 
 def _of_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Take over the settings of a run: its images are judged again, or its adapter makes those of a suite."""
-    from fairbench.runs.registry import ORIGINAL
+    from fairbench.records import ORIGINAL
     from fairbench.runs.stored import load_run
 
     config = {**load_run(run).config, "until_width": None, "draw_class": None}

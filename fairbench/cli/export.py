@@ -36,8 +36,8 @@ def export(
 
 def measured(metrics: dict[str, Any]) -> list[dict[str, str]]:
     """Return the rows of a model card: each bias with its interval and floor, then what it cost."""
+    from fairbench.records import ORIGINAL
     from fairbench.report.tables import QUALITY, method_of
-    from fairbench.runs.registry import ORIGINAL
 
     before = metrics["variants"][ORIGINAL]
     after = metrics["variants"][method_of(metrics)]

@@ -26,9 +26,10 @@ def plan(
     """Say how many prompts, images and minutes it takes to tell a change of bias from noise."""
     from fairbench.attributes import AttributeSpace
     from fairbench.cli.output import print_json, print_table
-    from fairbench.metrics.counts import PRODUCT, count_table
+    from fairbench.metrics.counts import count_table
     from fairbench.metrics.planning import imagined_prompts, simulated_power
     from fairbench.metrics.planning import plan as plan_designs
+    from fairbench.records import PRODUCT
     from fairbench.runs.stored import load_run
 
     stored = load_run(pilot) if pilot else None

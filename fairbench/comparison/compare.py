@@ -16,12 +16,13 @@ from fairbench.comparison.panel import gaming, judge_panel
 from fairbench.comparison.shared import Shared, find_shared, tables, target_of
 from fairbench.comparison.variants import Variant, variants_of
 from fairbench.errors import UserError, unknown
-from fairbench.metrics.counts import PRODUCT, mean_known, paired_biases, prompt_biases, unpaired_biases
+from fairbench.metrics.counts import mean_known, paired_biases, prompt_biases, unpaired_biases
 from fairbench.metrics.floor import noise_floor
 from fairbench.metrics.gap import gap_estimate
 from fairbench.metrics.intervals import mean_interval
 from fairbench.metrics.ranks import rank_intervals
 from fairbench.metrics.significance import LEVEL, RESAMPLES, floor_test, holm, sign_flip_test, welch_test
+from fairbench.records import PRODUCT
 from fairbench.runs.stored import StoredRun
 
 SCHEMA_VERSION = 1

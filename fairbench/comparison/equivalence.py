@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairbench.comparison.shared import Shared
-from fairbench.metrics.counts import shows_face
 from fairbench.metrics.significance import LEVEL, equivalence_test, holm
+from fairbench.records import shows_face
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,8 @@ import numpy as np
 from fairbench.comparison.shared import Shared, target_of
 from fairbench.comparison.variants import Variant
 from fairbench.metrics.agreement import Estimate, agreement, gaming_gap
-from fairbench.metrics.counts import PRODUCT, count_table, mean_known, prompt_biases, reads
+from fairbench.metrics.counts import count_table, mean_known, prompt_biases
+from fairbench.records import PRODUCT, reads
 
 
 def gaming(shared: Shared, variant: Variant, attribute: str) -> Estimate | None:

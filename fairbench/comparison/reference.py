@@ -10,8 +10,8 @@ from fairbench.attributes import ATTRIBUTES
 from fairbench.comparison.equivalence import MARGINS, by_prompt
 from fairbench.comparison.variants import Variant
 from fairbench.errors import UserError, invalid
-from fairbench.metrics.counts import PRODUCT, count_table, reads
-from fairbench.runs.registry import ORIGINAL
+from fairbench.metrics.counts import count_table
+from fairbench.records import ORIGINAL, PRODUCT, reads
 from fairbench.runs.stored import StoredRun
 from fairbench.storage import atomic_write_text
 

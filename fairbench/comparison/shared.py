@@ -9,7 +9,8 @@ import numpy as np
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.comparison.variants import Variant
 from fairbench.errors import UserError
-from fairbench.metrics.counts import PRODUCT, Target, count_table
+from fairbench.metrics.counts import Target, count_table
+from fairbench.records import PRODUCT
 
 if TYPE_CHECKING:
     import pandas as pd

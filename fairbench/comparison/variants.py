@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
+from fairbench.records import ORIGINAL
 from fairbench.runs.measurement import MEASUREMENT, read_measurement
 from fairbench.runs.provenance import cost
-from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun
 
 if TYPE_CHECKING:

@@ -14,15 +14,15 @@ from fairbench.attributes import AttributeSpace
 from fairbench.editing.class_pictures import class_latents
 from fairbench.errors import UserError
 from fairbench.features.image_features import ImageFeatures
+from fairbench.images.files import batches, check_images
 from fairbench.intervention import FitContext
-from fairbench.reading import batches, check_images
 
 if TYPE_CHECKING:
-    from fairbench.runs.given import Given
+    from fairbench.images.rows import ImageSet
 
 
 def class_features(
-    context: FitContext, clip: ImageFeatures, count: int, given: "Given | None"
+    context: FitContext, clip: ImageFeatures, count: int, given: "ImageSet | None"
 ) -> dict[str, Tensor]:
     """Return the mean features of every class, K x D of length 1 before the mean, for each attribute.
 
@@ -38,9 +38,9 @@ def class_features(
     return {name: torch.stack([_mean(clip, _read(one)) for one in paths]) for name, paths in shown.items()}
 
 
-def find_references(table: str) -> "Given":
+def find_references(table: str) -> "ImageSet":
     """Read the table."""
-    from fairbench.runs.given import find_images
+    from fairbench.images.sources import find_images
 
     return find_images(Path(table), None, 0)
 
@@ -52,7 +52,7 @@ def check_references(table: str, space: AttributeSpace) -> None:
     check_images([Path(path) for path in given.variants[-1]["image"]])
 
 
-def by_class(given: "Given", space: AttributeSpace) -> dict[str, list[list[Path]]]:
+def by_class(given: "ImageSet", space: AttributeSpace) -> dict[str, list[list[Path]]]:
     """Return the pictures of each class, for each attribute.
 
     Raises

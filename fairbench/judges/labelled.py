@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairbench import reading
 from fairbench.errors import UserError, unknown
+from fairbench.images import files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ def _folders(place: Path, attributes: Mapping[str, tuple[str, ...]]) -> Labelled
         (path, labels.index(name))
         for name, folder in classes.items()
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in reading.IMAGES
+        if path.suffix.lower() in files.IMAGES
     ]
     if not found:
         raise UserError(f"{place}: holds no images")
@@ -89,7 +89,7 @@ def _table(place: Path, attributes: Mapping[str, tuple[str, ...]]) -> Labelled:
 
 
 def _inside(place: Path, text: str | None, line: int) -> Path:
-    path = reading.inside(place.parent, text)
+    path = files.path_inside(place.parent, text)
     if path is None:
         raise UserError(f"{place} line {line}: the path {text!r} must lie in the folder of the CSV")
     return path
@@ -107,5 +107,5 @@ def batches(labelled: Labelled) -> "Iterator[tuple[Tensor, dict[str, Tensor]]]":
     """Yield N x 3 x H x W images in [0, 1] with their labels, in order; each batch has a size of its own."""
     import torch
 
-    for which, images in reading.batches(labelled.paths):
+    for which, images in files.batches(labelled.paths):
         yield images, {name: torch.tensor(numbers[which]) for name, numbers in labelled.labels.items()}

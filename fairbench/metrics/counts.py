@@ -11,24 +11,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
-from fairbench.attributes import FACE_THRESHOLD
 from fairbench.errors import UserError
 from fairbench.metrics.bias import bias, intersection_labels, labels_of
+from fairbench.records import PRODUCT, face, probabilities, probability, shows_face
 
 Target = tuple[float, ...] | None
 """K probabilities; None for uniform."""
-PRODUCT = " x "
-"""Joins the attributes of an intersection: ``"gender x race"``."""
-
-
-def shows_face(records: pd.DataFrame, judge: str) -> np.ndarray:
-    """Tell of every image whether the judge sees a face."""
-    return (records[f"{judge}/face"] >= FACE_THRESHOLD).to_numpy()
-
-
-def reads(records: pd.DataFrame, judge: str, attribute: str) -> bool:
-    """Tell whether the records hold what the judge says of an attribute."""
-    return any(str(column).startswith(f"{judge}/{attribute}/") for column in records)
 
 
 def judged_labels(records: pd.DataFrame, judge: str, attribute: str) -> tuple[np.ndarray, list[str]]:
@@ -50,12 +38,11 @@ def judged_labels(records: pd.DataFrame, judge: str, attribute: str) -> tuple[np
     """
     labels, classes = [], []
     for name in attribute.split(PRODUCT):
-        prefix = f"{judge}/{name}/"
-        columns = [str(column) for column in records if str(column).startswith(prefix)]
-        if f"{judge}/face" not in records or not columns:
+        columns = probabilities(records, judge, name)
+        if face(judge) not in records or not columns:
             raise UserError(f"the judge {judge!r} has not judged {name}: ask for an attribute that it judges")
         labels.append(np.where(shows_face(records, judge), labels_of(records[columns]), -1))
-        classes.append([column.removeprefix(prefix) for column in columns])
+        classes.append([column.removeprefix(probability(judge, name, "")) for column in columns])
     joined = [" ".join(combination) for combination in itertools.product(*classes)]
     return intersection_labels(labels, [len(names) for names in classes]), joined
 

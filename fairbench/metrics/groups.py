@@ -11,9 +11,9 @@ import pandas as pd
 from torch import Tensor
 
 from fairbench.metrics.bias import labels_of
-from fairbench.metrics.counts import shows_face
 from fairbench.metrics.kernel import Features, kid_interval, matching_weights
 from fairbench.metrics.quality import similarity, vendi_at
+from fairbench.records import recognised, shows_face
 
 LEAST = 4
 """Images of a class that its numbers need."""
@@ -92,7 +92,7 @@ def within_groups(
 
 def recognition(rows: pd.DataFrame, judge: str) -> dict[str, Any]:
     """Share of images whose concept the judge names, among those whose word it knows."""
-    column = f"{judge}/recognised"
+    column = recognised(judge)
     if column not in rows or rows[column].isna().all():
         return {}
     known = rows[column].dropna()

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-SIMILARITIES = ("clip_t", "clip_i", "dino")
-"""Columns of the records: image to prompt, and by two networks to the original's image of the same noise."""
+from fairbench.records import SIMILARITIES
+
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 """The usual ones; smaller subsets where there are not twice as many images."""
 

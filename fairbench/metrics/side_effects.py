@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairbench.metrics.counts import shows_face
 from fairbench.metrics.groups import likeliest, recognition
 from fairbench.metrics.intervals import mean_interval
+from fairbench.records import recognised, shows_face
 
 ALL = "all"
 """Every attribute that the prompt names, at once."""
@@ -71,7 +71,7 @@ def occupation(records: pd.DataFrame, judge: str) -> dict[str, Any]:
     known = recognition(records, judge)
     if not known:
         return {}
-    values = records[f"{judge}/recognised"]
+    values = records[recognised(judge)]
     rows = records[values.notna().to_numpy()]
     return {"recognised": _share(rows, values.dropna().to_numpy(float))}
 

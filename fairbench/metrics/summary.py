@@ -13,12 +13,13 @@ from numpy.typing import ArrayLike
 
 from fairbench.errors import UserError
 from fairbench.metrics.bias import bias, bias_bounds, class_counts
-from fairbench.metrics.counts import PRODUCT, judged_labels
+from fairbench.metrics.counts import judged_labels
 from fairbench.metrics.debiased import uniform_or
 from fairbench.metrics.floor import minimum_detectable_gap, noise_floor
 from fairbench.metrics.gap import gap_estimate
 from fairbench.metrics.intervals import bounds_interval, mean_interval, t_interval
 from fairbench.metrics.ordinal import ORDINAL, transport_to_target
+from fairbench.records import PRODUCT
 
 
 def summarise(

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from fairbench.reading import read_image
+from fairbench.images.files import read_image
+from fairbench.records import ORIGINAL, judge_of, measured, method_of
 from fairbench.report import style
-from fairbench.report.shares import Shares, captions, judge_of, measured, method_of
-from fairbench.runs.registry import ORIGINAL
+from fairbench.report.shares import Shares, captions
 
 # Laid out in pixels: one unit of the axes is one pixel and, at 72 dpi, so is one point of a font.
 TILE, SPACE = 96, 4

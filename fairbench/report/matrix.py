@@ -7,12 +7,12 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from fairbench.records import ORIGINAL
 from fairbench.report.pareto import pareto
 from fairbench.report.tables import ABSENT, method_of, shown
 from fairbench.runs.directory import RunDirectory
 from fairbench.runs.matrix import Outcome
 from fairbench.runs.provenance import cost
-from fairbench.runs.registry import ORIGINAL
 
 WORDS = ("run", "state", "attribute", "draw")
 NUMBERS = {

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fairbench.errors import UserError, unknown
+from fairbench.records import ORIGINAL
 from fairbench.report import style
 from fairbench.report.tables import method_of
-from fairbench.runs.registry import ORIGINAL
 
 MARKERS = {"emergent": "o", "drawn": "s", "coupled": "^", "unknown": "X"}
 COLOURS = tuple(colour for colour in style.SERIES if colour != "#f0e442")

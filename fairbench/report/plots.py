@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from scipy.stats import binom
 
 from fairbench.errors import unknown
+from fairbench.records import ORIGINAL, judge_of, method_of
 from fairbench.report import style
-from fairbench.report.shares import Shares, captions, judge_of, method_of
-from fairbench.runs.registry import ORIGINAL
+from fairbench.report.shares import Shares, captions
 
 
 def dumbbell(

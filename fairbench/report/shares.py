@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairbench.attributes import ATTRIBUTES
-from fairbench.errors import UserError
 from fairbench.metrics.bias import bias
-from fairbench.metrics.counts import judged_labels, reads
+from fairbench.metrics.counts import judged_labels
 from fairbench.report import style
-from fairbench.runs.registry import ORIGINAL
 
 
 @dataclass(frozen=True)
@@ -69,28 +66,6 @@ class Shares:
     def colours(self) -> list[str]:
         """One colour per class."""
         return style.colours(self.attribute, self.classes)
-
-
-def judge_of(records: pd.DataFrame, metrics: Mapping[str, Any] | None = None) -> str:
-    """Return the primary judge of `metrics`, else the first judge that `records` name."""
-    known = [str(c).removesuffix("/face") for c in records.columns if str(c).endswith("/face")]
-    if not known:
-        raise UserError("these records hold no judge: measure them first (columns '<judge>/face', ...)")
-    primary = str((metrics or {}).get("primary_judge", ""))
-    return primary if primary in known else known[0]
-
-
-def method_of(records: pd.DataFrame) -> str | None:
-    """Return the variant that is not the original model; None if only the original was run."""
-    return next((str(v) for v in records["variant"].unique() if v != ORIGINAL), None)
-
-
-def measured(records: pd.DataFrame, judge: str) -> list[str]:
-    """Return the attributes that `judge` measured in `records`."""
-    found = [name for name in ATTRIBUTES if reads(records, judge, name)]
-    if not found:
-        raise UserError(f"judge {judge!r} measured none of {', '.join(ATTRIBUTES)} in these records")
-    return found
 
 
 def captions(records: pd.DataFrame, width: int = 52) -> pd.Series:

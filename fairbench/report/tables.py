@@ -11,8 +11,7 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from fairbench.metrics.counts import PRODUCT
-from fairbench.runs.registry import ORIGINAL
+from fairbench.records import ORIGINAL, PRODUCT
 
 Metrics = Mapping[str, Any]
 

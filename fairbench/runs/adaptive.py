@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fairbench.errors import UserError
+from fairbench.images.files import read_image
+from fairbench.images.rows import planned_image, read_back
 from fairbench.metrics.bias import class_counts
-from fairbench.metrics.counts import shows_face
 from fairbench.metrics.fixed_design import images_for_width
 from fairbench.metrics.groups import likeliest
 from fairbench.metrics.sequential import GapSequence
-from fairbench.reading import read_image
-from fairbench.runs.images import read_back
-from fairbench.runs.records import look, planned_image
-from fairbench.runs.registry import ORIGINAL
+from fairbench.records import ORIGINAL, shows_face
+from fairbench.runs.records import look
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,11 +8,10 @@ from typing import Any
 
 from fairbench.config import RunConfig
 from fairbench.features import identify_features
+from fairbench.images.sources import real_faces, referred_images
 from fairbench.judges import identify_judge
 from fairbench.models.loading import model_directory
 from fairbench.runs.instruments import named_networks
-from fairbench.runs.reference_images import referred_images
-from fairbench.runs.training_faces import real_faces
 from fairbench.storage import sha256_of
 
 
@@ -38,9 +37,9 @@ def contents(config: RunConfig, *, trains: bool = False, model: Any | None = Non
     }
     if config.adapter:
         found["adapter"] = _files(Path(config.adapter))
-    if referred := referred_images(config):
+    if referred := referred_images(config.reference):
         found["reference"] = referred.sha256()
-    if trains and (faces := real_faces(config)):
+    if trains and (faces := real_faces(config.real_faces)):
         found["real_faces"] = faces.sha256()
     return found
 

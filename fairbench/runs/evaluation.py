@@ -7,15 +7,15 @@ from fairbench.attributes import ATTRIBUTES
 from fairbench.errors import UserError
 from fairbench.judges.error_rates import inverse_rates
 from fairbench.metrics.agreement import Estimate, gaming_gap
-from fairbench.metrics.counts import PRODUCT, paired_biases, shows_face
+from fairbench.metrics.counts import paired_biases
 from fairbench.metrics.groups import matched_kid, prompt_numbers, recognition, within_groups
 from fairbench.metrics.kernel import Features, kid_interval
 from fairbench.metrics.quality import fid, kid, similarity
 from fairbench.metrics.side_effects import obedience, occupation, preservation
 from fairbench.metrics.significance import Comparison, paired_permutation_test
 from fairbench.metrics.summary import summarise
+from fairbench.records import ORIGINAL, PRODUCT, face, named, shows_face
 from fairbench.runs.measurement import SCHEMA_VERSION, JudgeUsed, Measurement
-from fairbench.runs.registry import ORIGINAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,7 @@ def _free(rows: "pd.DataFrame", names: Iterable[str]) -> "pd.DataFrame":
 
 
 def _named(rows: "pd.DataFrame", names: Iterable[str]) -> list[str]:
-    return [f"named/{name}" for name in names if f"named/{name}" in rows]
+    return [named(name) for name in names if named(name) in rows]
 
 
 def _qualities(
@@ -159,7 +159,7 @@ def _qualities(
             "kid": distances["KID"] | {"interval": _interval(rows, mine, reference, expected)},
             "distance_images": {"generated": len(mine), "reference": len(expected)},
         }
-        if f"{judge.name}/face" in reference:  # labels that come with the images are of those alone
+        if face(judge.name) in reference:  # labels that come with the images are of those alone
             judged = reference, expected
             classes = _read(judge, measurement.attributes)
             quality["kid_matched"] = matched_kid(rows, mine, judged, judge.name, classes)

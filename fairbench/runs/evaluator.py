@@ -4,6 +4,7 @@ What is written has the same form as a run.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,22 +12,23 @@ from typing import TYPE_CHECKING, Any
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.config import RunConfig, make_config
 from fairbench.errors import UserError
-from fairbench.reading import check_images
+from fairbench.images.files import check_images
+from fairbench.images.rows import KNOWN, ImageSet
+from fairbench.images.sources import find_images
+from fairbench.records import ORIGINAL, SIMILARITIES, named
 from fairbench.runs.contents import contents
 from fairbench.runs.directory import RunDirectory, default_directory
-from fairbench.runs.given import Given, find_images, of_run
 from fairbench.runs.instruments import (
     Instruments,
     load_observers,
     refuse_training_features,
     refuse_twins,
 )
-from fairbench.runs.measurement import Measurement, spelled, used
+from fairbench.runs.measurement import JudgeUsed, Measurement, spelled, used
 from fairbench.runs.reference_images import find_reference, record_reference
-from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.runner import run
 from fairbench.runs.session import Draw, Progress, Session
-from fairbench.runs.stored import StoredRun, load_run
+from fairbench.runs.stored import StoredRun, load_run, measurement_of
 from fairbench.storage import lock, sha256_of
 from fairbench.suites import PromptSuite, load_suite
 
@@ -149,7 +151,8 @@ def evaluate_images(
     source, suite = Path(str(config.images)), None if config.suite == OWN else load_suite(config.suite)
     if config.draw_class and RunDirectory(source).finished:
         raise UserError(f"{source} is a run and says itself who chose the attributes: leave out --draw-class")
-    given = of_run(source) if RunDirectory(source).finished else find_images(source, suite, config.seed)
+    seen = _run(source) if RunDirectory(source).finished else _found(source, suite, config.seed)
+    given = seen.images
     made_of = cache(lambda: contents(config) | _images(source, suite, given))
     if not fresh:
         place.check_contents(made_of)
@@ -159,7 +162,7 @@ def evaluate_images(
     prompts = [prompt for prompt in suite.prompts(config.split) if prompt.id in shown] if suite else []
     space = AttributeSpace(config.attributes)
     instruments = load_observers(config, space, suite, prompts)
-    measurement = _describe(config, given, suite, instruments)
+    measurement = _describe(config, seen, suite, instruments)
     check_images([Path(path) for rows in given.variants for path in rows["image"]])
     referred = find_reference(config, suite, instruments)
 
@@ -174,19 +177,59 @@ def evaluate_images(
         return session.results(given.variants, measurement, reference, draw)
 
 
-def _images(source: Path, suite: PromptSuite | None, given: Given) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Seen:
+    """Images that are there already, with who has looked at them before."""
+
+    images: ImageSet
+    judges: tuple[JudgeUsed, ...] = ()
+    """What the records say already, in columns like those of a judge."""
+    training_features: frozenset[str] = frozenset()
+    """Sha256 of the feature networks that the method learnt from."""
+
+
+def _found(source: Path, suite: PromptSuite | None, seed: int) -> _Seen:
+    """Find the images of a folder or a table; its labels count like a judge."""
+    images = find_images(source, suite, seed)
+    known = dict(images.known)
+    return _Seen(images, (JudgeUsed(name=KNOWN, attributes=known),) if known else ())
+
+
+def _run(directory: Path) -> _Seen:
+    """Take over the images of a finished run, and of the judges only the one that it learnt from."""
+    run = load_run(directory)
+    measurement = measurement_of(run)
+    trainer = measurement.training_judge
+    kept = [str(name) for name in run.records if _is_kept(str(name), trainer)]
+    rows = run.records[kept].assign(
+        image=[str((run.path / image).absolute()) for image in run.records["image"]]
+    )
+    variants = [part.reset_index(drop=True) for _, part in rows.groupby("variant", sort=False)]
+    learnt = frozenset(run.provenance["sha256"].get("training_features", {}).values())
+    images = ImageSet(tuple(variants), measurement.method, measurement.draw_class)
+    return _Seen(images, (trainer,) if trainer else (), learnt)
+
+
+def _is_kept(column: str, trainer: JudgeUsed | None) -> bool:
+    if "/" not in column:
+        return column not in SIMILARITIES
+    return column.startswith((named(""), *([f"{trainer.name}/"] if trainer else [])))
+
+
+def _images(source: Path, suite: PromptSuite | None, given: ImageSet) -> dict[str, str]:
     """Hash the prompts, the images, and the table that says more of them, where there is one."""
     hashes = {"suite": suite.sha256 if suite else given.prompts_sha256(), "images": given.sha256()}
     return hashes | ({"table": sha256_of(source)} if source.is_file() else {})
 
 
 def _describe(
-    config: RunConfig, given: Given, suite: PromptSuite | None, instruments: Instruments
+    config: RunConfig, seen: "_Seen", suite: PromptSuite | None, instruments: Instruments
 ) -> Measurement:
     """Write down what is known of the images; networks that a method learnt from must not evaluate it."""
-    refuse_training_features(instruments.features, given.training_features)
-    judges = (*used(instruments), *given.judges)
-    trained = [judge for judge in given.judges if judge.trained]
+    given = seen.images
+    refuse_training_features(instruments.features, seen.training_features)
+    judges = (*used(instruments), *seen.judges)
+    trained = [judge for judge in seen.judges if judge.trained]
     for judge in judges:
         if not judge.trained and any(judge.is_a_copy_of(other) for other in trained):
             raise UserError(f"judge {judge.name} trained the method, so it cannot evaluate it: name another")
@@ -216,7 +259,7 @@ def _describe(
     )
 
 
-def _cut(given: Given, instruments: Instruments) -> Iterator[str]:
+def _cut(given: ImageSet, instruments: Instruments) -> Iterator[str]:
     """Say of how many prompts CLIP-T reads the beginning only."""
     prompts = given.variants[0]["prompt"].unique()
     for network in instruments.features:

@@ -5,12 +5,12 @@ A run that was killed makes only those that are missing.
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairbench.reading import batches, read_image
+from fairbench.images.files import as_bytes, is_whole, read_image, save_pixels
 from fairbench.storage import explained
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 BATCH = 32
 """Images that are asked for at once of what does not say how many it makes in one pass."""
-LEVEL = 1
-"""Of PNG's compression: half the time of the usual 6, for files that are a seventh larger."""
 KEPT = 2**29
 """Bytes of images that are kept in memory until they are judged: 600 of 512 x 512."""
 
@@ -49,7 +47,7 @@ class Kept:
             self._pixels[path] = pixels.copy()  # not a view, which would keep its whole batch
 
     def read(self, path: Path) -> "np.ndarray":
-        """Return an image as `fairbench.reading.read_image` does, from its file if it must be."""
+        """Return an image as `fairbench.images.files.read_image` does, from its file if it must be."""
         kept = self._pixels.get(path)
         return read_image(path) if kept is None else kept
 
@@ -116,14 +114,6 @@ def generate_missing(
     return len(missing)
 
 
-def read_back(
-    rows: "pd.DataFrame", directory: Path, read: "Callable[[Path], np.ndarray]" = read_image
-) -> "Iterator[tuple[pd.DataFrame, Tensor]]":
-    """Walk through ``rows`` with their images; these lie in ``directory``, or where an absolute path says."""
-    for which, images in batches([directory / image for image in rows["image"]], read):
-        yield rows.iloc[which], images
-
-
 def adopt(rows: "pd.DataFrame", directory: Path, others: Sequence[Path]) -> None:
     """Take over the images of ``rows`` that one of the ``others`` holds, as a further name of the same file.
 
@@ -140,42 +130,6 @@ def adopt(rows: "pd.DataFrame", directory: Path, others: Sequence[Path]) -> None
                 os.link(source, path)
             except OSError:  # another file system, or one without links
                 shutil.copyfile(source, path)
-
-
-def as_bytes(images: "Tensor") -> "np.ndarray":
-    """Return N x H x W x 3 bytes of N x 3 x H x W images in [0, 1], rounded."""
-    return images.detach().clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def save_image(path: Path, image: "Tensor") -> None:
-    """Write one 3 x H x W image in [0, 1], see `save_pixels`."""
-    save_pixels(path, as_bytes(image[None])[0])
-
-
-def save_pixels(path: Path, pixels: "np.ndarray") -> None:
-    """Write H x W x 3 bytes as PNG, whole or not at all.
-
-    Not synchronised one by one, which would take longer than drawing them; see `generate_missing`.
-    """
-    from PIL import Image
-
-    temporary = path.with_name(f".{path.name}.tmp")
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(temporary, format="png", compress_level=LEVEL)
-        temporary.replace(path)
-
-
-def is_whole(path: Path) -> bool:
-    """Tell whether ``path`` is an image that can be read to its end."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, SyntaxError):  # Pillow calls a broken chunk a SyntaxError
-        return False
-    return True
 
 
 def generator(model: Any, *, steps: int | None, guidance: float | None, hooks: Any = None) -> Generate:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fairbench.runs.registry import ORIGINAL
+from fairbench.records import ORIGINAL
 
 PACKAGES = (
     "fairbench-t2i", "torch", "diffusers", "transformers", "peft", "timm", "open_clip_torch", "torchmetrics",

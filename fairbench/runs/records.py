@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairbench.features import cosine, seen_by
+from fairbench.images.files import read_image
+from fairbench.images.rows import read_back
 from fairbench.judges import judge_all
 from fairbench.precision import exact
-from fairbench.reading import read_image
-from fairbench.runs.images import read_back
-from fairbench.runs.registry import ORIGINAL
-from fairbench.seeding import image_seed
-from fairbench.suites import Prompt, PromptSuite
+from fairbench.records import ORIGINAL, SIMILARITIES, face, probability, recognised
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,34 +25,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 256
 """Images that judges and feature networks see at once; what they say is rounded alike for the same number."""
-
-
-def planned(
-    variant: str, folder: str, suite: PromptSuite, prompts: Sequence[Prompt], count: int, seed: int
-) -> "pd.DataFrame":
-    """List the images of one variant: ``count`` per prompt, each with its seed and its path in the run.
-
-    The seed depends on suite, prompt, index and base seed alone: every variant starts from the same noise.
-    """
-    import pandas as pd
-
-    indices = [(prompt, index) for prompt in prompts for index in range(count)]
-    return pd.DataFrame([planned_image(variant, folder, suite, *where, seed) for where in indices])
-
-
-def planned_image(
-    variant: str, folder: str, suite: PromptSuite, prompt: Prompt, index: int, seed: int
-) -> dict[str, Any]:
-    """Return one row of `planned`; ``named/...`` holds the classes that the prompt itself asks for."""
-    return {
-        "variant": variant,
-        "prompt_id": prompt.id,
-        "prompt": prompt.text,
-        "concept": prompt.concept,
-        "image_index": index,
-        "seed": image_seed(suite.name, suite.version, prompt.id, index, seed),
-        "image": f"images/{folder}/{prompt.id}/{index}.png",
-    } | {f"named/{attribute}": prompt.named.get(attribute) for attribute in suite.words}
 
 
 def record(
@@ -146,14 +116,15 @@ def judged(rows: "pd.DataFrame", judge: "Judge", judgement: "Judgement") -> "pd.
     """Return the columns of one judge: face, every class, and whether it recognises the concept."""
     import pandas as pd
 
-    columns: dict[str, Any] = {f"{judge.name}/face": judgement.face.cpu().numpy()}
+    columns: dict[str, Any] = {face(judge.name): judgement.face.cpu().numpy()}
     for attribute, classes in judge.attributes.items():
         probabilities = judgement.probabilities[attribute].cpu().numpy()
         if attribute == "concept":
-            columns[f"{judge.name}/recognised"] = _recognised(rows, probabilities, classes)
+            columns[recognised(judge.name)] = _recognised(rows, probabilities, classes)
         else:
             columns |= {
-                f"{judge.name}/{attribute}/{name}": probabilities[:, k] for k, name in enumerate(classes)
+                probability(judge.name, attribute, name): probabilities[:, k]
+                for k, name in enumerate(classes)
             }
     return pd.DataFrame(columns, index=rows.index)
 
@@ -173,7 +144,7 @@ def similarities(
     import pandas as pd
     import torch
 
-    columns = pd.DataFrame(index=rows.index, columns=["clip_t", "clip_i", "dino"], dtype=float)
+    columns = pd.DataFrame(index=rows.index, columns=[*SIMILARITIES], dtype=float)
     for network in networks:
         mine, reads_text = features[f"{network.name}/{variant}"], network.tokenizer is not None
         if reads_text and rows["prompt"].ne("").all():

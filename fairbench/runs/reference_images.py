@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from fairbench.config import RunConfig
 from fairbench.errors import UserError
-from fairbench.reading import check_images
-from fairbench.runs.given import Given, find_images
-from fairbench.runs.images import read_back
-from fairbench.runs.records import look, planned
+from fairbench.images.files import check_images
+from fairbench.images.rows import ImageSet, planned, read_back
+from fairbench.images.sources import referred_images
+from fairbench.runs.records import look
 from fairbench.suites import Prompt, PromptSuite
 
 if TYPE_CHECKING:
@@ -22,12 +22,9 @@ REFERENCE = "reference"
 AT_ONCE = 256
 
 
-def referred_images(config: RunConfig) -> Given | None:
-    """Find the images that ``config.reference`` names, as they are there."""
-    return Given(find_images(Path(config.reference), None, 0).variants[-1:]) if config.reference else None
-
-
-def find_reference(config: RunConfig, suite: PromptSuite | None, instruments: "Instruments") -> Given | None:
+def find_reference(
+    config: RunConfig, suite: PromptSuite | None, instruments: "Instruments"
+) -> ImageSet | None:
     """Find the images that ``config.reference`` names, and read each once; None where it names none.
 
     Raises
@@ -37,7 +34,7 @@ def find_reference(config: RunConfig, suite: PromptSuite | None, instruments: "I
     """
     if config.reference and instruments.network is None:
         raise UserError("--reference needs a feature network that sees only: name one with --features")
-    given = referred_images(config)
+    given = referred_images(config.reference)
     if given is None:
         return None
     rows = given.variants[0].assign(variant=REFERENCE)
@@ -45,11 +42,11 @@ def find_reference(config: RunConfig, suite: PromptSuite | None, instruments: "I
         ids = {f"prompt_{number}": prompt.id for number, prompt in enumerate(suite.prompts("test"))}
         rows["prompt_id"] = rows["prompt_id"].replace(ids)
     check_images([Path(path) for path in rows["image"]])
-    return Given((rows,))
+    return ImageSet((rows,))
 
 
 def record_reference(
-    given: Given | None,
+    given: ImageSet | None,
     suite: PromptSuite | None,
     prompts: Sequence[Prompt],
     count: int,

@@ -16,8 +16,6 @@ from typing import Any
 from fairbench.errors import Unsupported, UserError, unknown
 
 GROUP = "fairbench.methods"
-ORIGINAL = "original"
-"""The method that changes nothing, and the name of every run's first variant."""
 
 INTERFACE = ("name", "draw_class", "Config", "fit", "apply")
 

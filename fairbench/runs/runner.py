@@ -15,23 +15,22 @@ from fairbench import draws
 from fairbench.config import RunConfig
 from fairbench.errors import Unsupported, UserError
 from fairbench.finetuning.processes import Processes
+from fairbench.images.files import check_images
+from fairbench.images.rows import ImageSet, planned
+from fairbench.images.sources import real_faces
 from fairbench.intervention import Intervention
-from fairbench.reading import check_images
+from fairbench.records import ORIGINAL
 from fairbench.runs.adaptive import Adaptive
 from fairbench.runs.contents import contents
 from fairbench.runs.directory import RunDirectory, default_directory
 from fairbench.runs.fitting import fit_context, help_to_fit
-from fairbench.runs.given import Given
 from fairbench.runs.images import BATCH, adopt, generate_missing, generator
 from fairbench.runs.instruments import Instruments, load_instruments
 from fairbench.runs.measurement import describe
 from fairbench.runs.plan import Plan, make_plan
-from fairbench.runs.records import planned
 from fairbench.runs.reference_images import find_reference, record_reference
-from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.session import Draw, Progress, Session
 from fairbench.runs.stored import load_run
-from fairbench.runs.training_faces import real_faces
 from fairbench.runs.training_log import TrainingLog
 from fairbench.runs.watch import Watch
 from fairbench.storage import atomic_write_table, lock
@@ -135,7 +134,7 @@ def _check(plan: Plan, given: Intervention | None, instruments: Instruments, pla
         with plan.method.apply(given, instruments.model, draws.Draw.make(plan.space, plan.target)):
             pass
         return
-    if faces := real_faces(plan.config):
+    if faces := real_faces(plan.config.real_faces):
         check_images([Path(path) for path in faces.variants[-1]["image"]])
     if hasattr(plan.method, "check_fit"):
         context = fit_context(plan, instruments, place.training, lambda row: None)
@@ -154,7 +153,7 @@ class _Run(Session):
         place: RunDirectory,
         instruments: Instruments,
         hashes: dict[str, Any],
-        referred: Given | None,
+        referred: ImageSet | None,
         progress: Progress,
         warn: Callable[[str], None],
     ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
-from fairbench.metrics.counts import PRODUCT
+from fairbench.records import PRODUCT, classes_read
 from fairbench.runs.directory import RunDirectory
 from fairbench.runs.measurement import (
     MEASUREMENT,
@@ -110,23 +110,13 @@ def measurement_of(run: StoredRun) -> Measurement:
                 name=name,
                 sha256=known[name],
                 trained=name == metrics["training_judge"],
-                attributes=_attributes(run.records, name),
+                attributes=classes_read(run.records, name),
             )
             for name in names
         ),
         network=next(reversed(hashes["features"]), None),  # by default the one that reads no text
         notes=("this run was made before reference features were stored: FID and KID are as they were then",),
     )
-
-
-def _attributes(records: "pd.DataFrame", judge: str) -> dict[str, tuple[str, ...]]:
-    """Read attributes and classes off the columns ``judge/attribute/class``."""
-    found: dict[str, tuple[str, ...]] = {}
-    for column in map(str, records):
-        if column.startswith(f"{judge}/") and column.count("/") == 2:
-            attribute, label = column.removeprefix(f"{judge}/").split("/")
-            found[attribute] = (*found.get(attribute, ()), label)
-    return found
 
 
 def _newest(metrics: dict[str, Any]) -> dict[str, Any]:

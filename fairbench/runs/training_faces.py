@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from fairbench.config import RunConfig
 from fairbench.features import load_features
-from fairbench.runs.given import Given, find_images
-from fairbench.runs.images import read_back
+from fairbench.images.rows import ImageSet, read_back
+from fairbench.images.sources import real_faces
 from fairbench.runs.instruments import of_the_family
 from fairbench.storage import sha256_of
 
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
 REAL = 512
 """Drawn faces to find the nearest one among."""
-
-
-def real_faces(config: RunConfig) -> Given | None:
-    """Find the pictures of real faces that ``config`` names, as they are there."""
-    return find_images(Path(config.real_faces), None, 0) if config.real_faces else None
 
 
 def training_faces(
@@ -47,12 +42,12 @@ def training_faces(
     network = features[-1]
     if config.face_features:
         network = load_features(config.face_features).to(network.device)
-    if given := real_faces(config):
+    if given := real_faces(config.real_faces):
         return _detected(given, judge, network)
     return _drawn(network, prompts) if of_the_family(config.model) else None
 
 
-def _detected(given: Given, judge: "Judge", network: "ImageFeatures") -> "DetectedFaces":
+def _detected(given: ImageSet, judge: "Judge", network: "ImageFeatures") -> "DetectedFaces":
     from fairbench.finetuning.faces import DetectedFaces
 
     def pictures() -> "Iterator[Tensor]":

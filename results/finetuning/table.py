@@ -17,9 +17,9 @@ from scipy.stats import ttest_1samp
 from fairbench.markdown import markdown_table, write_between_marks
 from fairbench.metrics.intervals import mean_interval
 from fairbench.metrics.significance import holm, sign_flip_test
+from fairbench.records import ORIGINAL
 from fairbench.report.tables import shown
 from fairbench.runs.measurement import spelled
-from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun, load_run
 from fairbench.storage import atomic_write_text
 

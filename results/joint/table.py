@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from fairbench.markdown import markdown_table, write_between_marks
+from fairbench.records import ORIGINAL
 from fairbench.report.tables import shown
-from fairbench.runs.registry import ORIGINAL
 from fairbench.runs.stored import StoredRun, load_run
 from fairbench.storage import atomic_write_text
 

@@ -22,9 +22,9 @@ from fairbench.editing.references import class_features, find_references
 from fairbench.errors import UserError
 from fairbench.features import build_features
 from fairbench.features.convert import clip_text_model
+from fairbench.images.files import save_image
 from fairbench.intervention import Intervention
 from fairbench.models.live_tokens import live_tokens
-from fairbench.runs.images import save_image
 from tests.finetuning.stand_ins import Coarse, make_context, tiny_model
 from tests.tiny import tiny_tokenizer
 

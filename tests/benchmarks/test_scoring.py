@@ -8,10 +8,11 @@ import pandas as pd
 import torch
 
 from fairbench.attributes import ATTRIBUTES
+from fairbench.images.files import save_image
+from fairbench.images.rows import read_back
 from fairbench.judges import load_judge
 from fairbench.portraits.renderer import PortraitsRenderer
 from fairbench.runs.evaluation import measure
-from fairbench.runs.images import read_back, save_image
 from fairbench.runs.measurement import JudgeUsed, Measurement
 from fairbench.runs.records import look
 

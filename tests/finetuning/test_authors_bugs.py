@@ -15,7 +15,8 @@ import torch
 from fairbench.alignment import expected_targets
 from fairbench.finetuning.faces import inside
 from fairbench.finetuning.semantics import factors
-from fairbench.runs.images import generate_missing, save_image
+from fairbench.images.files import save_image
+from fairbench.runs.images import generate_missing
 
 
 def test_noise_is_the_same_in_every_process():

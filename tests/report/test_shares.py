@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairbench.errors import UserError
-from fairbench.report.shares import Shares, captions, judge_of, measured, method_of
+from fairbench.records import judge_of, measured, method_of
+from fairbench.report.shares import Shares, captions
 
 
 def test_counts_by_hand(make_records):

@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 
 from fairbench.errors import UserError
+from fairbench.images.files import as_bytes, save_image
+from fairbench.images.rows import read_back
 from fairbench.runs import images
-from fairbench.runs.images import Kept, as_bytes, generate_missing, read_back, save_image
+from fairbench.runs.images import Kept, generate_missing
 
 
 def rows(count):

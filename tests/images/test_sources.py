@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fairbench.errors import UserError
-from fairbench.runs.given import find_images
+from fairbench.images.sources import find_images
 from fairbench.seeding import image_seed
 from fairbench.suites import PromptSuite
 
@@ -103,10 +103,10 @@ def test_a_table_of_images_with_what_is_known_of_them(tmp_path, kind):
         gender=["female", None, "male"], notes=["", "blurred", ""],
     )  # fmt: skip
     given = find_images(source, None, 0)
-    (rows,), (known,) = given.variants, given.judges
+    (rows,), known = given.variants, given.known
     assert list(rows["prompt_id"]) == ["prompt_0", "prompt_1", "prompt_0"]
     assert list(rows["image_index"]) == [0, 0, 1]
-    assert (known.name, known.attributes) == ("known", {"gender": ("female", "male")})
+    assert known == {"gender": ("female", "male")}
     assert rows["known/gender/female"].tolist()[::2] == [1, 0] and np.isnan(rows["known/gender/female"][1])
     assert (rows["known/face"] == 1).all()
     assert "notes" not in rows

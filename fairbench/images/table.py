@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench.attributes import ATTRIBUTES
 from fairbench.errors import UserError, unknown
-from fairbench.reading import inside
-from fairbench.runs.given import Given, as_planned, of_suite
-from fairbench.runs.measurement import JudgeUsed
-from fairbench.runs.registry import ORIGINAL
+from fairbench.images.files import path_inside
+from fairbench.images.rows import KNOWN, ImageSet, as_planned, of_suite
+from fairbench.records import ORIGINAL, face
 from fairbench.suites import PromptSuite
 
 if TYPE_CHECKING:
@@ -18,11 +17,9 @@ TABLES = {".csv", ".parquet"}
 NEEDED = ("path", "prompt")
 GENERATED = "generated"
 """The variant of images that come with their originals."""
-KNOWN = "known"
-"""What a table says of its images counts like a judge of this name."""
 
 
-def in_table(source: Path, suite: PromptSuite | None, seed: int) -> Given:
+def in_table(source: Path, suite: PromptSuite | None, seed: int) -> ImageSet:
     """List the images of a table.
 
     Columns ``path`` (inside the table's folder) and ``prompt``; ``original``, the path of the image that it
@@ -35,15 +32,14 @@ def in_table(source: Path, suite: PromptSuite | None, seed: int) -> Given:
         image=[_inside(source, path) for path in rows["path"]],
     )
     known = {name: labels for name, labels in ATTRIBUTES.items() if name in rows}
-    judges = (JudgeUsed(name=KNOWN, attributes=known),) if known else ()
     judged = _known(source, rows, known)
     if "original" not in rows:
-        return Given((as_planned(images.join(judged), ORIGINAL, suite, seed),), judges=judges)
+        return ImageSet((as_planned(images.join(judged), ORIGINAL, suite, seed),), known=known)
     originals = images.assign(image=[_inside(source, path) for path in rows["original"]])
     variants = originals.join(judged.mask(judged.notna())), images.join(judged)
     names = ORIGINAL, GENERATED
     planned = (as_planned(v, name, suite, seed) for v, name in zip(variants, names, strict=True))
-    return Given(tuple(planned), method=GENERATED, judges=judges)
+    return ImageSet(tuple(planned), method=GENERATED, known=known)
 
 
 def _read(source: Path) -> "pd.DataFrame":
@@ -88,7 +84,7 @@ def _known(source: Path, rows: "pd.DataFrame", known: dict[str, tuple[str, ...]]
     """Return the columns of the judge ``known``: certain of every label, nan where there is none."""
     import pandas as pd
 
-    columns: dict[str, Any] = {f"{KNOWN}/face": 1.0} if known else {}
+    columns: dict[str, Any] = {face(KNOWN): 1.0} if known else {}
     for name, labels in known.items():
         strange = ~rows[name].isin([*labels, ""])
         if strange.any():
@@ -102,7 +98,7 @@ def _known(source: Path, rows: "pd.DataFrame", known: dict[str, tuple[str, ...]]
 
 def _inside(source: Path, path: str) -> str:
     """Return the absolute path of a file in the table's folder; a table must not reach for other files."""
-    found = inside(source.parent, path)
+    found = path_inside(source.parent, path)
     if found is None:
         raise UserError(f"{source}: the path {path!r} is not inside the folder of the table: move it there")
     return str(found)

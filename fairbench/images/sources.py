@@ -6,51 +6,20 @@ In a folder, every subfolder is a prompt (``prompt_*/img_*``, or a suite's promp
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError, unknown
-from fairbench.metrics.quality import SIMILARITIES
-from fairbench.reading import IMAGES
-from fairbench.runs.measurement import JudgeUsed
-from fairbench.runs.registry import ORIGINAL
-from fairbench.runs.stored import load_run, measurement_of
-from fairbench.seeding import image_seed
-from fairbench.storage import sha256_of
+from fairbench.images.files import IMAGES
+from fairbench.images.rows import ImageSet, as_planned, of_suite
+from fairbench.records import ORIGINAL
 from fairbench.suites import Prompt, PromptSuite
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
-@dataclass(frozen=True)
-class Given:
-    """What was found."""
-
-    variants: "tuple[pd.DataFrame, ...]"
-    """The originals first, where there are any; images as absolute paths."""
-    method: str = ORIGINAL
-    draw_class: str = "unknown"
-    """Who chose the attributes; nobody can tell from the images."""
-    judges: tuple[JudgeUsed, ...] = ()
-    """What the records say already, in columns like those of a judge."""
-    training_features: frozenset[str] = frozenset()
-    """Sha256 of the feature networks that the method learnt from."""
-
-    def sha256(self) -> str:
-        """Hash of the content of all images, in their order."""
-        parts = [sha256_of(Path(path)) for rows in self.variants for path in rows["image"]]
-        return sha256_of("".join(parts).encode())
-
-    def prompts_sha256(self) -> str:
-        """Hash of the prompts, in their order."""
-        rows = self.variants[0].drop_duplicates("prompt_id")
-        lines = [f"{name}\t{text}" for name, text in zip(rows["prompt_id"], rows["prompt"], strict=True)]
-        return sha256_of("\n".join(lines).encode())
-
-
-def find_images(source: Path, suite: PromptSuite | None, seed: int) -> Given:
+def find_images(source: Path, suite: PromptSuite | None, seed: int) -> ImageSet:
     """Look through a folder or a table.
 
     Parameters
@@ -70,38 +39,17 @@ def find_images(source: Path, suite: PromptSuite | None, seed: int) -> Given:
     """
     import pandas as pd
 
-    from fairbench.runs.image_table import TABLES, in_table
+    from fairbench.images.table import TABLES, in_table
 
     if source.is_dir():
         rows = pd.DataFrame(list(_in_folder(source, suite)))
         if suite is not None:
             order = {prompt.id: k for k, prompt in enumerate(suite.prompts("test"))}
             rows = rows.sort_values("prompt_id", key=lambda names: names.map(order), kind="stable")
-        return Given((as_planned(rows.reset_index(drop=True), ORIGINAL, suite, seed),))
+        return ImageSet((as_planned(rows.reset_index(drop=True), ORIGINAL, suite, seed),))
     if source.suffix.lower() in TABLES and source.is_file():
         return in_table(source, suite, seed)
     raise UserError(f"{source}: is neither a folder nor a table ({' or '.join(sorted(TABLES))})")
-
-
-def of_run(directory: Path) -> Given:
-    """Take over the images of a finished run, and of the judges only the one that it learnt from."""
-    run = load_run(directory)
-    measurement = measurement_of(run)
-    trainer = measurement.training_judge
-    kept = [str(name) for name in run.records if _is_kept(str(name), trainer)]
-    rows = run.records[kept].assign(
-        image=[str((run.path / image).absolute()) for image in run.records["image"]]
-    )
-    variants = [part.reset_index(drop=True) for _, part in rows.groupby("variant", sort=False)]
-    learnt = frozenset(run.provenance["sha256"].get("training_features", {}).values())
-    judges = (trainer,) if trainer else ()
-    return Given(tuple(variants), measurement.method, measurement.draw_class, judges, learnt)
-
-
-def _is_kept(column: str, trainer: JudgeUsed | None) -> bool:
-    if "/" not in column:
-        return column not in SIMILARITIES
-    return column.startswith(("named/", *([f"{trainer.name}/"] if trainer else [])))
 
 
 def _in_folder(folder: Path, suite: PromptSuite | None) -> Iterator[dict[str, Any]]:
@@ -144,12 +92,6 @@ def _named(name: str, suite: PromptSuite) -> Prompt:
     return by_id[name]
 
 
-def of_suite(prompt: Prompt, suite: PromptSuite) -> dict[str, Any]:
-    """Return the columns of a prompt of a suite."""
-    columns = {"prompt_id": prompt.id, "prompt": prompt.text, "concept": prompt.concept}
-    return columns | {f"named/{attribute}": prompt.named.get(attribute) for attribute in suite.words}
-
-
 def _images(folder: Path) -> list[Path]:
     found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGES and path.name[0] != ".")
     return sorted(found, key=_natural)
@@ -167,14 +109,11 @@ def _indices(paths: Sequence[Path]) -> list[int]:
     return found if len(set(found)) == len(paths) else list(range(len(paths)))
 
 
-def as_planned(images: "pd.DataFrame", variant: str, suite: PromptSuite | None, seed: int) -> "pd.DataFrame":
-    """Return planned rows of what was found; only images of a suite have a seed."""
-    import pandas as pd
+def real_faces(folder: str | None) -> ImageSet | None:
+    """Find the pictures of real faces in a folder, as they are there; None where none is named."""
+    return find_images(Path(folder), None, 0) if folder else None
 
-    rows = images.assign(variant=variant, seed=pd.array([None] * len(images), dtype="Int64"))
-    if suite is not None:
-        which = zip(rows["prompt_id"], rows["image_index"], strict=True)
-        seeds = [image_seed(suite.name, suite.version, prompt, index, seed) for prompt, index in which]
-        rows["seed"] = pd.array(seeds, dtype="Int64")
-    first = ["variant", "prompt_id", "prompt", "concept", "image_index", "seed", "image"]
-    return rows[[*first, *(name for name in rows if name not in first)]]
+
+def referred_images(folder: str | None) -> ImageSet | None:
+    """Find the images that FID and KID compare with in a folder; None where none is named."""
+    return ImageSet(find_images(Path(folder), None, 0).variants[-1:]) if folder else None

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairbench import reading
 from fairbench.errors import UserError
-from fairbench.reading import batches, check_images, inside, read_image
+from fairbench.images import files
+from fairbench.images.files import batches, check_images, path_inside, read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_used_is_named(tmp_path, monkeypatch):
     bomb(tmp_path / "bomb.png")
     with pytest.raises(UserError, match="larger than 64 megapixels"):
         read_image(tmp_path / "bomb.png")
-    monkeypatch.setattr(reading, "MAX_PIXELS", 30)
+    monkeypatch.setattr(files, "MAX_PIXELS", 30)
     with pytest.raises(UserError, match="scale it down"):
         read_image(saved(tmp_path, Image.fromarray(PIXELS)))
     with pytest.raises(UserError, match=r"torn\.png"):
@@ -96,8 +96,8 @@ def test_what_cannot_be_used_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("ahead", "at_once"), [(64, 2**22), (2, 70), (1, 1)])
 def test_batches_hold_one_size_each_and_keep_the_order(tmp_path, monkeypatch, ahead, at_once):
-    monkeypatch.setattr(reading, "AHEAD", ahead)
-    monkeypatch.setattr(reading, "PIXELS_AT_ONCE", at_once)
+    monkeypatch.setattr(files, "AHEAD", ahead)
+    monkeypatch.setattr(files, "PIXELS_AT_ONCE", at_once)
     shapes = [(5, 7), (5, 7), (5, 7), (4, 4), (5, 7)]
     for k, shape in enumerate(shapes):
         Image.fromarray(np.full((*shape, 3), 10 * k, dtype=np.uint8)).save(tmp_path / f"{k}.png")
@@ -111,5 +111,7 @@ def test_batches_hold_one_size_each_and_keep_the_order(tmp_path, monkeypatch, ah
 
 
 def test_a_table_reaches_for_nothing_outside_its_folder(tmp_path):
-    assert inside(tmp_path, "x/../a.png") == tmp_path.resolve() / "a.png"
-    assert [inside(tmp_path / "in", path) for path in ("../a.png", "/etc/hostname", "", None)] == [None] * 4
+    assert path_inside(tmp_path, "x/../a.png") == tmp_path.resolve() / "a.png"
+    assert [path_inside(tmp_path / "in", path) for path in ("../a.png", "/etc/hostname", "", None)] == [
+        None
+    ] * 4

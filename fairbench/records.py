@@ -1,0 +1,91 @@
+"""The columns of the records, one row per image: what each is called and what it says.
+
+What is planned has bare names (``variant``, ``prompt_id``, ``prompt``, ``concept``, ``image_index``,
+``seed``, ``image``); what judges and feature networks add is below.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fairbench.attributes import ATTRIBUTES, FACE_THRESHOLD
+from fairbench.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+ORIGINAL = "original"
+"""The method that changes nothing, and the name of every run's first variant."""
+PRODUCT = " x "
+"""Joins the attributes of an intersection: ``"gender x race"``."""
+SIMILARITIES = ("clip_t", "clip_i", "dino")
+"""To the prompt, and to the original image of the same noise."""
+
+
+def face(judge: str) -> str:
+    """Name the column of the probability that a judge gives to there being a face."""
+    return f"{judge}/face"
+
+
+def recognised(judge: str) -> str:
+    """Name the column that tells whether a judge recognises the concept; no value for an unknown word."""
+    return f"{judge}/recognised"
+
+
+def probability(judge: str, attribute: str, label: str) -> str:
+    """Name the column of the probability that a judge gives to a class."""
+    return f"{judge}/{attribute}/{label}"
+
+
+def named(attribute: str) -> str:
+    """Name the column of the class that the prompt itself asks for."""
+    return f"named/{attribute}"
+
+
+def shows_face(records: "pd.DataFrame", judge: str) -> "np.ndarray":
+    """Tell of every image whether the judge sees a face."""
+    return (records[face(judge)] >= FACE_THRESHOLD).to_numpy()
+
+
+def probabilities(records: "pd.DataFrame", judge: str, attribute: str) -> list[str]:
+    """Return the columns of all classes of an attribute that a judge reads; none if it does not."""
+    prefix = probability(judge, attribute, "")
+    return [str(column) for column in records if str(column).startswith(prefix)]
+
+
+def reads(records: "pd.DataFrame", judge: str, attribute: str) -> bool:
+    """Tell whether the records hold what the judge says of an attribute."""
+    return bool(probabilities(records, judge, attribute))
+
+
+def classes_read(records: "pd.DataFrame", judge: str) -> dict[str, tuple[str, ...]]:
+    """Return attribute -> classes, as far as the judge has judged them."""
+    found: dict[str, tuple[str, ...]] = {}
+    for column in map(str, records):
+        if column.startswith(f"{judge}/") and column.count("/") == 2:
+            attribute, label = column.removeprefix(f"{judge}/").split("/")
+            found[attribute] = (*found.get(attribute, ()), label)
+    return found
+
+
+def measured(records: "pd.DataFrame", judge: str) -> list[str]:
+    """Return the attributes that a judge has judged; a ``UserError`` where it is none."""
+    found = [name for name in ATTRIBUTES if reads(records, judge, name)]
+    if not found:
+        raise UserError(f"judge {judge!r} measured none of {', '.join(ATTRIBUTES)} in these records")
+    return found
+
+
+def judge_of(records: "pd.DataFrame", metrics: Mapping[str, Any] | None = None) -> str:
+    """Return the primary judge of ``metrics``, else the first judge that the records name."""
+    ending = face("")
+    known = [str(column).removesuffix(ending) for column in records if str(column).endswith(ending)]
+    if not known:
+        raise UserError("these records hold no judge: measure them first (columns '<judge>/face', ...)")
+    primary = str((metrics or {}).get("primary_judge", ""))
+    return primary if primary in known else known[0]
+
+
+def method_of(records: "pd.DataFrame") -> str | None:
+    """Return the variant that is not the original model; None if only the original was run."""
+    return next((str(variant) for variant in records["variant"].unique() if variant != ORIGINAL), None)
