@@ -9,7 +9,7 @@ from typing import Any
 def __getattr__(name: str) -> Any:
     """Answer ``fairbench.__version__`` and ``fairbench.evaluate``, only when somebody asks."""
     if name == "evaluate":
-        from fairbench.runs.evaluator import evaluate
+        from fairbench.runs.evaluate import evaluate
 
         return evaluate
     if name == "__version__":

@@ -139,6 +139,11 @@ def spec(text: str) -> tuple[str, dict[str, JsonValue]]:
     return form[1], options
 
 
+def spelled(name: str, options: dict[str, Any]) -> str:
+    """Write a name and its options as they are typed: ``portraits-renderer[male=0.5]``."""
+    return f"{name}[{','.join(f'{key}={value}' for key, value in options.items())}]" if options else name
+
+
 def _value(text: str) -> JsonValue:
     words: dict[str, JsonValue] = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from fairbench.runs.stored import StoredRun
+    from fairbench.store.load import StoredRun
 
 OPTIONS = {
     "run": "Directory of the run that fairbench_run gives.",
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def fairbench_run(request: pytest.FixtureRequest) -> "StoredRun":
     """Return the run of ``--fairbench-run``; with ``--fairbench-config``, run or finish it first."""
-    from fairbench.runs.stored import load_run
+    from fairbench.store.load import load_run
 
     directory, settings = (_path(request.config, name) for name in OPTIONS)
     if directory is None and settings is None:
@@ -38,8 +38,8 @@ def fairbench_run(request: pytest.FixtureRequest) -> "StoredRun":
         )
     if settings is not None:
         from fairbench.config import load_config
-        from fairbench.runs.directory import default_directory
-        from fairbench.runs.runner import run
+        from fairbench.runs.run import run
+        from fairbench.store.layout import default_directory
 
         config = load_config(settings)
         directory = directory or request.config.rootpath / default_directory(config)
@@ -62,7 +62,7 @@ def assert_bias_at_most(
     Parameters
     ----------
     run
-        From ``fairbench_run`` or `fairbench.runs.stored.load_run`; the method's images are tested, the
+        From ``fairbench_run`` or `fairbench.store.load.load_run`; the method's images are tested, the
         original model's if there are no others.
     attribute
         Such as ``"gender"`` or ``"gender x race"``.

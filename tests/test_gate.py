@@ -8,8 +8,8 @@ from fairbench.comparison.check import check
 from fairbench.comparison.reference import load_reference, reference_of
 from fairbench.config import make_config, spec
 from fairbench.pytest_plugin import assert_bias_at_most
-from fairbench.runs.runner import run
-from fairbench.runs.stored import load_run
+from fairbench.runs.run import run
+from fairbench.store.load import load_run
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "portraits.json"
 

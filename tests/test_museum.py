@@ -24,10 +24,10 @@ from fairbench.metrics.gap import gap_estimate
 from fairbench.metrics.intervals import mean_interval
 from fairbench.metrics.quality import fid
 from fairbench.metrics.summary import summarise
-from fairbench.runs.images import generate_missing
-from fairbench.runs.provenance import describe_machine
+from fairbench.runs.generation import generate_missing
 from fairbench.seeding import generators, image_seed
 from fairbench.storage import atomic_write_json
+from fairbench.store.provenance import describe_machine
 
 
 def records(labels: list[int], classes: int = 2) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from fairbench.features import load_features
 from fairbench.judges import load_judge
 from fairbench.methods.biased_dft import BiasedDFT
 from fairbench.precision import exact, fast
-from fairbench.runs.records import look
+from fairbench.scoring.judging import look
 from tests.finetuning.stand_ins import make_context, tiny_model
 
 AS_TORCH_HAS_IT = ("highest", True, False)

@@ -11,7 +11,7 @@ import yaml
 
 from fairbench.errors import UserError
 from fairbench.pytest_plugin import assert_bias_at_most
-from fairbench.runs.stored import load_run
+from fairbench.store.load import load_run
 from tests.runs.stored_runs import JUDGES, men, store_run
 
 pytest_plugins = ("pytester",)

@@ -26,7 +26,7 @@ def check(
 
     from fairbench.comparison.check import check as check_run
     from fairbench.comparison.reference import load_reference, reference_of, save_reference
-    from fairbench.runs.stored import load_run
+    from fairbench.store.load import load_run
 
     stored = load_run(run)
     if save is not None:

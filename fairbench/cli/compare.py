@@ -28,8 +28,8 @@ def compare(
 
     from fairbench.cli.output import make_console, print_json
     from fairbench.comparison.compare import compare as compare_runs
-    from fairbench.runs.stored import load_run
     from fairbench.storage import atomic_write_json, atomic_write_text
+    from fairbench.store.load import load_run
 
     found = compare_runs(
         [load_run(path) for path in _runs(runs)], attributes=attributes, unpaired=unpaired, margins=margins

@@ -18,7 +18,7 @@ def test(
 ) -> int:
     """Try a method on the embedded model, clause by clause: a minute or less."""
     from fairbench.config import spec
-    from fairbench.runs.registry import find_method, method_in
+    from fairbench.plugins.registry import find_method, method_in
 
     name, options = spec(method)
     kind = method_in(Path(name)) if name.endswith(".py") else find_method(name)
@@ -26,8 +26,8 @@ def test(
     from rich.text import Text
 
     from fairbench.cli.output import make_console, print_json
-    from fairbench.contract import contract
-    from fairbench.trial import World
+    from fairbench.plugins.contract import contract
+    from fairbench.plugins.trial import World
 
     console, rows = make_console(), list[dict[str, Any]]()
     for clause in contract(kind, World.embedded(), options, attributes=attributes):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairbench.errors import UserError
+from fairbench.intervention_files import load_intervention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from fairbench.diagnostics.gradients import Diagnosis, Task
     from fairbench.models.hooks import Hooks
-    from fairbench.runs.runner import Progress
+    from fairbench.progress import Progress
 
 app = typer.Typer(help="See gradients, and which part of a model carries an effect.", no_args_is_help=True)
 
@@ -199,17 +200,17 @@ def _swapped(directory: Path) -> "Callable[[Progress], dict[str, Any]]":
     from fairbench.diagnostics.components import Bench, attribute, parts_of
     from fairbench.draws import Draw
     from fairbench.intervention import Intervention
-    from fairbench.runs.directory import RunDirectory
     from fairbench.runs.instruments import load_instruments
     from fairbench.runs.plan import make_plan
-    from fairbench.runs.stored import load_run
     from fairbench.seeding import image_seed
+    from fairbench.store.layout import RunDirectory
+    from fairbench.store.load import load_run
 
     config = make_config(load_run(directory).config, str(directory))
     plan = make_plan(config)
     if not plan.trains:
         raise UserError(f"{directory}: has measured the original model alone: there is nothing to swap")
-    intervention = Intervention.load(RunDirectory(directory).adapter)
+    intervention = load_intervention(RunDirectory(directory).adapter)
     parts_of(intervention)
     instruments = load_instruments(plan)
     seeds = [

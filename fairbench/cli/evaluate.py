@@ -59,7 +59,7 @@ def evaluate(
     from fairbench.cli.progress import live_progress
     from fairbench.cli.result import print_result
     from fairbench.cli.run import draw_pictures
-    from fairbench.runs.directory import RunDirectory, default_directory
+    from fairbench.store.layout import RunDirectory, default_directory
 
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
     given = {
@@ -121,7 +121,7 @@ def _called_after(images: Path) -> str:
 def _of_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Take over the settings of a run: its images are judged again, or its adapter makes those of a suite."""
     from fairbench.records import ORIGINAL
-    from fairbench.runs.stored import load_run
+    from fairbench.store.load import load_run
 
     config = {**load_run(run).config, "until_width": None, "draw_class": None}
     if "suite" not in given:
@@ -136,7 +136,7 @@ def _of_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _work(config: "RunConfig") -> Any:
-    from fairbench.runs.evaluator import evaluate_images
-    from fairbench.runs.runner import run
+    from fairbench.runs.evaluate import evaluate_images
+    from fairbench.runs.run import run
 
     return evaluate_images if config.images else run

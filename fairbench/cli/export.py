@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fairbench.errors import UserError
+from fairbench.intervention_files import load_intervention, save_intervention
 
 
 def export(
@@ -18,8 +19,7 @@ def export(
     """Write the weights a run learnt, their settings and a model card with what was measured."""
     import json
 
-    from fairbench.intervention import Intervention
-    from fairbench.runs.directory import RunDirectory
+    from fairbench.store.layout import RunDirectory
 
     place = RunDirectory(run)
     if not place.finished:
@@ -28,9 +28,9 @@ def export(
         raise UserError(f"{run}: the run measured the original model and learnt nothing to export")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to}: something is there already; name another directory with --to")
-    intervention = Intervention.load(place.adapter)
+    intervention = load_intervention(place.adapter)
     metrics = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
-    intervention.save(to, measured(metrics))
+    save_intervention(intervention, to, measured(metrics))
     typer.echo(f"{to}: {intervention.method}; its README.md says how to use it")
 
 

@@ -40,7 +40,7 @@ def list_(
 
 
 def _methods() -> list[dict[str, Any]]:
-    from fairbench.runs.registry import list_methods
+    from fairbench.plugins.registry import list_methods
 
     entries = list_methods()
     for entry in entries:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from fairbench.errors import UserError
 
 if TYPE_CHECKING:
+    from fairbench.progress import Progress
     from fairbench.runs.matrix import Cell, Outcome
-    from fairbench.runs.runner import Draw, Progress
+    from fairbench.runs.run import Draw
 
 SINGLE = {"--method": "methods", "--attributes": "attributes", "--seed": "seeds"}
 

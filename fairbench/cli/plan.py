@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fairbench.runs.stored import StoredRun
+    from fairbench.store.load import StoredRun
 
 PROMPTS = (10, 20, 50, 100, 200)
 SUITE = 50
@@ -27,10 +27,10 @@ def plan(
     from fairbench.attributes import AttributeSpace
     from fairbench.cli.output import print_json, print_table
     from fairbench.metrics.counts import count_table
-    from fairbench.metrics.planning import imagined_prompts, simulated_power
-    from fairbench.metrics.planning import plan as plan_designs
+    from fairbench.metrics.power import imagined_prompts, simulated_power
+    from fairbench.metrics.power import plan as plan_designs
     from fairbench.records import PRODUCT
-    from fairbench.runs.stored import load_run
+    from fairbench.store.load import load_run
 
     stored = load_run(pilot) if pilot else None
     name = attribute or (stored.metrics["attributes"][0] if stored else "gender")

@@ -172,8 +172,8 @@ def run(
     from fairbench.cli.progress import live_progress
     from fairbench.cli.result import print_result
     from fairbench.finetuning.processes import Processes
-    from fairbench.runs.directory import RunDirectory, default_directory
-    from fairbench.runs.runner import run as run_to_the_end
+    from fairbench.runs.run import run as run_to_the_end
+    from fairbench.store.layout import RunDirectory, default_directory
 
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
     named = Path("runs") / f"{preset}-s{settings.seed}" if preset else default_directory(settings)

@@ -12,6 +12,6 @@ def score(
 ) -> None:
     """Compute every metric anew from stored records and features: no model, no judge, no GPU."""
     from fairbench.cli.result import print_result
-    from fairbench.runs.stored import score as score_stored
+    from fairbench.scoring.score import score as score_stored
 
     print_result(score_stored(run), run, as_json)

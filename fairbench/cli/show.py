@@ -39,7 +39,7 @@ def show(
 
 def _show_run(directory: Path, as_json: bool) -> None:
     from fairbench.cli.result import print_groups, print_metrics
-    from fairbench.runs.stored import load_run
+    from fairbench.store.load import load_run
 
     metrics = load_run(directory).metrics
     if as_json:
@@ -52,8 +52,8 @@ def _show_run(directory: Path, as_json: bool) -> None:
 def _find(name: str) -> dict[str, Any]:
     from fairbench.judges import list_judges
     from fairbench.models.loading import list_models
+    from fairbench.plugins.registry import list_methods
     from fairbench.presets import list_presets
-    from fairbench.runs.registry import list_methods
     from fairbench.suites import list_suites
 
     kinds = (
@@ -74,7 +74,7 @@ def _find(name: str) -> dict[str, Any]:
 
 
 def _method(name: str) -> dict[str, Any]:
-    from fairbench.runs.registry import find_method
+    from fairbench.plugins.registry import find_method
 
     method = find_method(name)
     options = [

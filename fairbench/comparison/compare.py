@@ -23,7 +23,7 @@ from fairbench.metrics.intervals import mean_interval
 from fairbench.metrics.ranks import rank_intervals
 from fairbench.metrics.significance import LEVEL, RESAMPLES, floor_test, holm, sign_flip_test, welch_test
 from fairbench.records import PRODUCT
-from fairbench.runs.stored import StoredRun
+from fairbench.store.load import StoredRun
 
 SCHEMA_VERSION = 1
 PATTERNS_PER_TEST = 100
@@ -53,7 +53,7 @@ def compare(
     Returns
     -------
     ``differences``: lines that say what the runs do not have in common. ``runs``: label, name and facts, with
-    what each took (`fairbench.runs.provenance.cost`) and its KID where there is a reference. ``attributes``:
+    what each took (`fairbench.store.provenance.cost`) and its KID where there is a reference. ``attributes``:
     per attribute and run the bias with its interval, floor and rank, whether a fair model could
     have shown it, whom it ``beats``, and its gaming gap; ``tests``: every pair, adjusted by Holm over all
     pairs and attributes. ``quality``: per run and measure the change against the first run that has it,

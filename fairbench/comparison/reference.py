@@ -12,8 +12,8 @@ from fairbench.comparison.variants import Variant
 from fairbench.errors import UserError, invalid
 from fairbench.metrics.counts import count_table
 from fairbench.records import ORIGINAL, PRODUCT, reads
-from fairbench.runs.stored import StoredRun
 from fairbench.storage import atomic_write_text
+from fairbench.store.load import StoredRun
 
 SCHEMA_VERSION = 1
 

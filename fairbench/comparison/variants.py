@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
 from fairbench.records import ORIGINAL
-from fairbench.runs.measurement import MEASUREMENT, read_measurement
-from fairbench.runs.provenance import cost
-from fairbench.runs.stored import StoredRun
+from fairbench.store.load import StoredRun
+from fairbench.store.measurement import MEASUREMENT, read_measurement
+from fairbench.store.provenance import cost
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,7 @@ class Variant:
 
     @property
     def cost(self) -> dict[str, Any]:
-        """What it took; see `fairbench.runs.provenance.cost`."""
+        """What it took; see `fairbench.store.provenance.cost`."""
         return cost(self.run.provenance, self.recorded)
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,31 +21,6 @@ from fairbench.judges.faces import Detections, aligned, squared, whole_image
 if TYPE_CHECKING:
     from fairbench.features.image_features import ImageFeatures
     from fairbench.judges.faces import FaceDetector
-
-
-class Faces(Protocol):
-    """A face detector, a face-embedding network and a bank of real faces."""
-
-    @property
-    def name(self) -> str:
-        """The name that results carry."""
-
-    @property
-    def sha256(self) -> str:
-        """Of all that decides what is found and embedded."""
-
-    @property
-    def real(self) -> Tensor:
-        """M x D features of real faces, of length 1."""
-
-    def find(self, images: Tensor, found: Detections | None = None) -> Detections:
-        """Return the largest face of each picture; its box is what counts as its region.
-
-        ``found`` is what the training judge's detector has found in them, if it was asked before.
-        """
-
-    def features(self, images: Tensor, landmarks: Tensor) -> Tensor:
-        """Return N x D features of the faces with these landmarks, of length 1, differentiably."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Pure functions of tables: nothing is measured for them. A column or number that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,3 +190,22 @@ def _asked(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
 
 def _value(quality: Any) -> float | None:
     return quality.get("mean") if isinstance(quality, Mapping) else quality
+
+
+def told_at_the_end(
+    log: pd.DataFrame | None, metrics: dict[str, Any], planned: int, stop_on: Collection[str]
+) -> dict[str, Any]:
+    """Return ``metrics`` with its ``warnings``, and a note where the training ended before its time."""
+    import pandas as pd
+
+    log = pd.DataFrame() if log is None else log
+    warnings = [
+        {"name": warning.name, "sentence": warning.sentence, "since": warning.since}
+        for warning in warnings_after(log, metrics)
+    ]
+    done = int(log["update"].max()) if len(log) and "update" in log else planned
+    names = ", ".join(name for name in MONITORS if name in stop_on)
+    notes = list(metrics.get("notes", ()))
+    if stop_on and done < planned:
+        notes.append(f"finetuning ended at update {done} of {planned}: --stop-on {names}")
+    return metrics | {"warnings": warnings, "notes": notes}

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from fairbench.alignment import Targets, alignment_loss, expected_targets
 from fairbench.finetuning.batches import Batch
-from fairbench.finetuning.faces import Faces, face_loss, inside
+from fairbench.finetuning.faces import face_loss, inside
 from fairbench.finetuning.semantics import OriginalPictures, factors, preservation_loss
 from fairbench.finetuning.settings import Settings, per_attribute
+from fairbench.intervention import Faces
 from fairbench.seeding import image_seed
 
 if TYPE_CHECKING:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fairbench.cache import Cache
 from fairbench.features.image_features import cosine, seen_by
+from fairbench.finetuning.cache import Cache
 from fairbench.storage import sha256_of
 
 if TYPE_CHECKING:
     from fairbench.features.image_features import ImageFeatures
-    from fairbench.finetuning.faces import Faces
-    from fairbench.intervention import FitContext
+    from fairbench.intervention import Faces, FitContext
 
 VERSION = 3
 """Of the columns that are kept."""

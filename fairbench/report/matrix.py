@@ -10,9 +10,9 @@ from rich.table import Table
 from fairbench.records import ORIGINAL
 from fairbench.report.pareto import pareto
 from fairbench.report.tables import ABSENT, method_of, shown
-from fairbench.runs.directory import RunDirectory
 from fairbench.runs.matrix import Outcome
-from fairbench.runs.provenance import cost
+from fairbench.store.layout import RunDirectory
+from fairbench.store.provenance import cost
 
 WORDS = ("run", "state", "attribute", "draw")
 NUMBERS = {

@@ -14,14 +14,14 @@ from fairbench.metrics.fixed_design import images_for_width
 from fairbench.metrics.groups import likeliest
 from fairbench.metrics.sequential import GapSequence
 from fairbench.records import ORIGINAL, shows_face
-from fairbench.runs.records import look
+from fairbench.scoring.judging import look
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fairbench.runs.directory import RunDirectory
-    from fairbench.runs.instruments import Instruments
     from fairbench.runs.plan import Plan
+    from fairbench.scoring.judging import Instruments
+    from fairbench.store.layout import RunDirectory
 
 BLOCKS = 32
 """Blocks of images between two looks at the interval."""

@@ -5,17 +5,18 @@ The embedded model brings its own; for any other model they must be named, becau
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fairbench.attributes import AttributeSpace
-from fairbench.config import RunConfig
+from fairbench.config import RunConfig, spelled
 from fairbench.errors import Unsupported, UserError
 from fairbench.features import ImageFeatures, identify_features, load_features
 from fairbench.judges import Judge, check_covers, load_judge, refuse_training_judge
 from fairbench.models.loading import load_model
 from fairbench.runs.plan import Plan
+from fairbench.scoring.judging import Instruments
+from fairbench.store.measurement import JudgeUsed, Measurement
 from fairbench.suites import Prompt, PromptSuite
 
 FAMILY = "portraits"
@@ -26,31 +27,6 @@ DEFAULTS: dict[str, Any] = {
     "training_features": ("clip-train", "ssl-train"),
 }
 REFERENCE = "portraits-renderer"
-
-
-@dataclass(frozen=True)
-class Instruments:
-    """Everything loaded, and found to fit the plan."""
-
-    model: Any
-    """``None`` where images are given."""
-    judges: tuple[Judge, ...]
-    """For evaluation, the primary one first; the one used in training is never among them."""
-    training_judge: Judge | None
-    features: tuple[ImageFeatures, ...]
-    training_features: tuple[ImageFeatures, ...]
-    reference: Any | None
-    """Renders what FID and KID compare with; None outside the embedded world, or where a folder is named."""
-
-    @property
-    def all_judges(self) -> tuple[Judge, ...]:
-        """The judges for evaluation, then the one used in training."""
-        return (*self.judges, *((self.training_judge,) if self.training_judge else ()))
-
-    @property
-    def network(self) -> str | None:
-        """The feature network of distances and diversity: the first that sees only; CLIP looks for words."""
-        return next((network.name for network in self.features if network.tokenizer is None), None)
 
 
 def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
@@ -224,3 +200,40 @@ def _reference(config: RunConfig, suite: PromptSuite | None, prompts: Sequence[P
     ):  # a suite with words that the embedded world has no role for: no FID, and all else as usual
         return None
     return renderer
+
+
+def describe(
+    plan: "Plan", instruments: "Instruments", sequential: dict[str, Any] | None = None
+) -> Measurement:
+    """Write down what is about to be measured."""
+    config = plan.config
+    return Measurement(
+        method=spelled(config.method, config.method_options),
+        draw_class=plan.method.draw_class,
+        model=spelled(config.model, config.model_options),
+        suite=plan.suite.name,
+        suite_sha256=plan.suite.sha256,
+        measures=plan.suite.measures,
+        attributes=plan.space.names,
+        target=plan.target.probabilities,
+        judges=used(instruments),
+        network=instruments.network,
+        sequential=sequential,
+        updates=plan.updates,
+        stop_on=config.stop_on,
+    )
+
+
+def used(instruments: "Instruments") -> tuple[JudgeUsed, ...]:
+    """Write down every judge; which words a judge knows for concepts is in the records already."""
+    return tuple(
+        JudgeUsed(
+            name=judge.name,
+            sha256=judge.sha256,
+            weights=tuple(sorted(judge.weights)),
+            trained=judge is instruments.training_judge,
+            attributes={name: labels for name, labels in judge.attributes.items() if name != "concept"},
+            confusion=judge.confusion,
+        )
+        for judge in instruments.all_judges
+    )

@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from fairbench.config import RunConfig, make_config, spec
 from fairbench.errors import Unsupported, UserError, invalid
-from fairbench.runs.directory import default_directory
+from fairbench.progress import Progress
 from fairbench.runs.plan import make_plan
-from fairbench.runs.runner import Draw, Progress, run
+from fairbench.runs.run import Draw, run
 from fairbench.storage import is_full_disk, read_yaml
+from fairbench.store.layout import default_directory
 
 SAME_ORIGINAL = ("model", "model_options", "suite", "seed", "steps", "guidance")
 """Runs that agree in these have the same images of the original model."""

@@ -10,8 +10,8 @@ from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.config import RunConfig
 from fairbench.errors import Unsupported, UserError, invalid, unknown
 from fairbench.finetuning.monitors import MONITORS
+from fairbench.plugins.registry import find_method
 from fairbench.records import ORIGINAL
-from fairbench.runs.registry import find_method
 from fairbench.suites import Prompt, PromptSuite, load_suite
 
 

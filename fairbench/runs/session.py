@@ -9,27 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairbench.config import RunConfig
-from fairbench.runs.directory import RunDirectory
-from fairbench.runs.evaluation import measure
-from fairbench.runs.images import Kept
-from fairbench.runs.instruments import Instruments
-from fairbench.runs.measurement import MEASUREMENT, SCHEMA_VERSION, Measurement, read_measurement
-from fairbench.runs.provenance import Stopwatch, describe_machine, peak_memory
-from fairbench.runs.records import record
-from fairbench.runs.watch import told_at_the_end
+from fairbench.progress import Progress
+from fairbench.runs.generation import Kept
+from fairbench.scoring.judging import Instruments, record
+from fairbench.scoring.score import score_directory, table
 from fairbench.storage import (
     atomic_write_json,
     atomic_write_table,
     atomic_write_tensors,
     atomic_write_yaml,
 )
+from fairbench.store.layout import RunDirectory
+from fairbench.store.measurement import MEASUREMENT, SCHEMA_VERSION, Measurement
+from fairbench.store.provenance import Stopwatch, describe_machine, peak_memory
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-Progress = Callable[[str, int, int], None]
-"""Told ``(stage, done, total)``."""
 Draw = Callable[[Path, "pd.DataFrame", "pd.DataFrame | None", dict[str, Any]], None]
 """Draws pictures from directory, records, training log and metrics; the report is a floor above."""
 Reference = Callable[[], "tuple[pd.DataFrame, dict[str, Tensor]] | None"]
@@ -61,7 +58,7 @@ class Session:
         """Judge what was not judged yet, measure, draw, and mark the directory as finished."""
         records = self._records(variants, measurement, reference)
         with self._stage("metrics"):
-            metrics = measure_stored(self.place.path, records)
+            metrics = score_directory(self.place.path, records)
             atomic_write_json(self.place / "metrics.json", metrics)
         if draw:
             with self._stage("pictures"):
@@ -73,7 +70,7 @@ class Session:
 
     def training_table(self) -> "pd.DataFrame | None":
         """Return the training log as a table, ``None`` where nothing was trained."""
-        return _table(self.place / "training.parquet")
+        return table(self.place / "training.parquet")
 
     def _records(
         self, variants: "Sequence[pd.DataFrame]", measurement: Measurement, reference: Reference
@@ -127,25 +124,7 @@ class Session:
         atomic_write_json(self.place / "provenance.json", self.provenance)
 
 
-def measure_stored(directory: Path, records: "pd.DataFrame") -> dict[str, Any]:
-    """Compute ``metrics.json`` anew from what lies in ``directory``."""
-    from safetensors.torch import load_file
-
-    measurement = read_measurement(directory / MEASUREMENT)
-    reference, log = (_table(directory / f"{name}.parquet") for name in ("reference", "training"))
-    metrics = measure(records, load_file(directory / "features.safetensors"), measurement, reference)
-    if log is not None:
-        metrics = told_at_the_end(log, metrics, measurement.updates, measurement.stop_on)
-    return metrics
-
-
 def _device(instruments: Instruments) -> str:
     """Return where the model is, or else what looks at images."""
     parts = (instruments.model, *instruments.all_judges, *instruments.features)
     return str(next((part.device for part in parts if hasattr(part, "device")), "cpu"))
-
-
-def _table(path: Path) -> "pd.DataFrame | None":
-    import pandas as pd
-
-    return pd.read_parquet(path) if path.is_file() else None

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
+from fairbench.config import spelled
 from fairbench.runs.matrix import load_matrix
-from fairbench.runs.measurement import spelled
 from fairbench.storage import atomic_write_text
 
 HERE = Path(__file__).parent

@@ -14,14 +14,14 @@ from typing import Any
 import pandas as pd
 from scipy.stats import ttest_1samp
 
+from fairbench.config import spelled
 from fairbench.markdown import markdown_table, write_between_marks
 from fairbench.metrics.intervals import mean_interval
 from fairbench.metrics.significance import holm, sign_flip_test
 from fairbench.records import ORIGINAL
 from fairbench.report.tables import shown
-from fairbench.runs.measurement import spelled
-from fairbench.runs.stored import StoredRun, load_run
 from fairbench.storage import atomic_write_text
+from fairbench.store.load import StoredRun, load_run
 
 HERE = Path(__file__).parent
 ATTRIBUTE = "gender"

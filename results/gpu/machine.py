@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fairbench.runs.provenance import describe_machine
+from fairbench.store.provenance import describe_machine
 
 
 def measure(options: Namespace) -> Iterator[tuple[str, Any]]:

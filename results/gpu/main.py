@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from fairbench.runs.training_log import TrainingLog
+from fairbench.runs.training import TrainingLog
 
 SMALL = "prompts_per_update=1,images_per_prompt=2,steps=2,timesteps_per_update=1"
 TINY = ("--updates", "2", "--test-prompts", "2", "--images-per-prompt", "2", "--steps", "2")

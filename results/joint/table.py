@@ -15,8 +15,8 @@ import pandas as pd
 from fairbench.markdown import markdown_table, write_between_marks
 from fairbench.records import ORIGINAL
 from fairbench.report.tables import shown
-from fairbench.runs.stored import StoredRun, load_run
 from fairbench.storage import atomic_write_text
+from fairbench.store.load import StoredRun, load_run
 
 HERE = Path(__file__).parent
 BIASES = ("gender", "race", "gender x race")

@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from fairbench.config import spelled
 from fairbench.runs.matrix import Cell, load_matrix
-from fairbench.runs.measurement import spelled
 from fairbench.storage import atomic_write_text, atomic_write_yaml
 
 HERE = Path(__file__).parent

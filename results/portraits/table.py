@@ -13,14 +13,14 @@ from typing import Any
 
 from fairbench.attributes import ATTRIBUTES
 from fairbench.comparison.compare import compare
+from fairbench.config import spelled
 from fairbench.markdown import markdown_table, write_between_marks
 from fairbench.report.comparison import comparison_frame, cost
 from fairbench.report.pareto import pareto
 from fairbench.report.tables import ABSENT, FAIR, shown
 from fairbench.runs.matrix import load_matrix
-from fairbench.runs.measurement import spelled
-from fairbench.runs.stored import StoredRun, load_run
 from fairbench.storage import atomic_write_text
+from fairbench.store.load import StoredRun, load_run
 
 HERE = Path(__file__).parent
 QUALITY = {"recognised": "recognised", "clip_t": "CLIP-T", "clip_i": "CLIP-I", "dino": "DINO"}

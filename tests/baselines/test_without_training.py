@@ -9,9 +9,9 @@ from torch.testing import assert_close
 
 from fairbench.draws import Draw
 from fairbench.errors import UserError
-from fairbench.intervention import Intervention
+from fairbench.intervention_files import load_intervention, save_intervention
 from fairbench.models.hooks import Conditioning
-from fairbench.runs.registry import find_method
+from fairbench.plugins.registry import find_method
 
 NAMES = [
     "attribute_switching", "debias_vl", "embedding_offset", "ethical_intervention", "fair_pca", "hard_prompt",
@@ -60,8 +60,8 @@ def test_pictures_change_whatever_the_batch_and_after_saving_and_the_model_stays
     pictures = generated(method, intervention, context)
     assert (pictures - original).abs().max() > 1e-3
     assert_close(generated(method, intervention, context, batch_size=1), pictures, atol=1e-4, rtol=0)
-    intervention.save(tmp_path / "saved")
-    loaded = Intervention.load(tmp_path / "saved")
+    save_intervention(intervention, tmp_path / "saved")
+    loaded = load_intervention(tmp_path / "saved")
     assert (loaded.method, loaded.draw_class) == (method.name, method.draw_class)
     assert torch.equal(generated(method, loaded, context), pictures)
     assert torch.equal(context.model.generate(PROMPTS, SEEDS), original)

@@ -1,7 +1,7 @@
 import numpy as np
 
 from fairbench.comparison.compare import compare
-from fairbench.runs.stored import load_run
+from fairbench.store.load import load_run
 from tests.runs.stored_runs import men, store_run
 
 

@@ -12,9 +12,9 @@ from fairbench.images.files import save_image
 from fairbench.images.rows import read_back
 from fairbench.judges import load_judge
 from fairbench.portraits.renderer import PortraitsRenderer
-from fairbench.runs.evaluation import measure
-from fairbench.runs.measurement import JudgeUsed, Measurement
-from fairbench.runs.records import look
+from fairbench.scoring.judging import look
+from fairbench.scoring.score import score_records
+from fairbench.store.measurement import JudgeUsed, Measurement
 
 JUDGES = ("a", "b", "train")
 
@@ -58,7 +58,7 @@ def test_scoring(benchmark: Any) -> None:
         ),
     )  # fmt: skip
     table = pd.concat(both, ignore_index=True)
-    found = benchmark.pedantic(measure, (table, features, measurement, reference), rounds=1)
+    found = benchmark.pedantic(score_records, (table, features, measurement, reference), rounds=1)
     assert found["variants"]["method"]["quality"]["kid_matched"]["compared"] > 0
 
 

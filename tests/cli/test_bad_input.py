@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from fairbench.intervention_files import save_intervention
 from tests.runs.small import SUITE
 
 
@@ -218,7 +219,7 @@ def test_an_adapter_that_does_not_fit_the_model(fairbench, small_run, small, tmp
             tensors={f"unet.nowhere.lora_{side}.weight": torch.zeros(2, 2) for side in "AB"},
         ),
     ):
-        made.save(tmp_path / "adapter")
+        save_intervention(made, tmp_path / "adapter")
         err = fairbench.refused(*small_run(method="biased_dft", adapter=str(tmp_path / "adapter")))
         assert "fit" in err
         shutil.rmtree(tmp_path / "adapter")

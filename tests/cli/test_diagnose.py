@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fairbench.runs.runner import run
+from fairbench.runs.run import run
 from tests.cli import command
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairbench.runs.runner import run
+from fairbench.runs.run import run
 
 
 @pytest.fixture(scope="module")

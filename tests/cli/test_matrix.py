@@ -4,7 +4,7 @@ from functools import partial
 import pytest
 import yaml
 
-from fairbench.runs.registry import find_method
+from fairbench.plugins.registry import find_method
 from tests.cli.command import call
 
 

@@ -22,7 +22,7 @@ def test_they_are_listed_and_shown_as_the_files_that_they_are(capsys):
 @pytest.fixture
 def settings_of(capsys, tmp_path, monkeypatch):
     """Return the settings and the directory that a command line would run with."""
-    from fairbench.runs import runner
+    from fairbench.runs import run as runner
 
     monkeypatch.chdir(tmp_path)
 

@@ -11,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from fairbench.runs.runner import run
+from fairbench.runs.run import run
 
 OPTIONS = {
     "prompts_per_update": 2, "images_per_prompt": 4, "noises_per_prompt": 4, "timesteps_per_update": 2,

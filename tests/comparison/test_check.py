@@ -15,7 +15,7 @@ from fairbench.comparison.reference import (
 )
 from fairbench.errors import UserError
 from fairbench.metrics.significance import holm, sign_flip_test
-from fairbench.runs.stored import load_run
+from fairbench.store.load import load_run
 from tests.runs.stored_runs import JUDGES, men, store_run
 
 SKEWED = np.linspace(0.02, 0.98, 30)

@@ -9,7 +9,7 @@ from fairbench.comparison.compare import _tests, compare
 from fairbench.comparison.shared import Shared, target_of
 from fairbench.errors import UserError
 from fairbench.metrics.counts import count_table, prompt_biases
-from fairbench.runs.stored import load_run
+from fairbench.store.load import load_run
 from tests.runs.stored_runs import JUDGES, TRAINING, men, store_run
 
 SKEWED = np.linspace(0.02, 0.98, 30)
@@ -276,7 +276,7 @@ def test_what_the_runner_writes_can_be_compared_checked_and_gated(small, tmp_pat
     from fairbench.comparison.check import check
     from fairbench.comparison.reference import reference_of
     from fairbench.pytest_plugin import assert_bias_at_most
-    from fairbench.runs.runner import run
+    from fairbench.runs.run import run
 
     metrics = run(small.config(), tmp_path / "run")
     stored = load_run(tmp_path / "run")

@@ -16,7 +16,7 @@ from fairbench.alignment import expected_targets
 from fairbench.finetuning.faces import inside
 from fairbench.finetuning.semantics import factors
 from fairbench.images.files import save_image
-from fairbench.runs.images import generate_missing
+from fairbench.runs.generation import generate_missing
 
 
 def test_noise_is_the_same_in_every_process():

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from fairbench.errors import UserError
 from fairbench.finetuning.faces import WholePictures
 from fairbench.intervention import Intervention
+from fairbench.intervention_files import load_intervention, save_intervention
 from fairbench.methods.alignprop import AlignProp
 from fairbench.methods.biased_dft import BiasedDFT
 from fairbench.methods.draft_k import DraftK
@@ -73,8 +74,8 @@ def test_the_loss_falls_and_the_model_is_left_as_it_was(tmp_path, method, settin
 def test_every_part_travels_into_a_plain_pipeline(tmp_path, method, settings):
     model = tiny_model("dpm")
     fitted = make(method, **settings, learning_rate=0.05, timesteps_per_update=2)
-    fitted.fit(make_context(tmp_path / "training", model, updates=3)).save(tmp_path / "adapter")
-    intervention = Intervention.load(tmp_path / "adapter")
+    save_intervention(fitted.fit(make_context(tmp_path / "training", model, updates=3)), tmp_path / "adapter")
+    intervention = load_intervention(tmp_path / "adapter")
     with fitted.apply(intervention, model) as hooks:
         ours = generated(model, hooks)
     plain = StableDiffusionPipeline.from_pretrained(

@@ -76,7 +76,7 @@ def test_every_part_can_be_trained(tmp_path, monkeypatch, method, tune):
 
 @pytest.mark.parametrize("method", ["biased_dft", "interpret_diffusion", "iti_gen"])
 def test_gradients_in_float16_are_refused(method):
-    from fairbench.runs.registry import find_method
+    from fairbench.plugins.registry import find_method
 
     kind = find_method(method)
     with pytest.raises(UserError, match=r"tiny is loaded in float16.* --model 'tiny\[dtype=float32\]'"):

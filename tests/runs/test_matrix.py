@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from fairbench.errors import UserError
-from fairbench.runs import runner
+from fairbench.plugins.registry import find_method
+from fairbench.runs import run as runner
 from fairbench.runs.matrix import Matrix, load_matrix, make_cells, run_cells
-from fairbench.runs.registry import find_method
 
 
 def cells(small, *methods, **more):

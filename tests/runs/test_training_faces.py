@@ -8,8 +8,8 @@ from PIL import Image
 
 from fairbench.errors import UserError
 from fairbench.features import identify_features
-from fairbench.intervention import Intervention
-from fairbench.runs.runner import run
+from fairbench.intervention_files import load_intervention
+from fairbench.runs.run import run
 from tests.cli.command import call
 from tests.runs.small import built, small
 
@@ -54,7 +54,7 @@ def test_an_experiment_of_the_paper_runs_on_another_stable_diffusion(
     sha256 = json.loads((tmp_path / "run" / "provenance.json").read_text())["sha256"]
     assert set(sha256["training_features"]) == {"ssl-train", "clip"} and sha256["real_faces"]
     assert (tmp_path / "run" / "adapter" / learnt).is_file()
-    assert list(Intervention.load(tmp_path / "run" / "adapter").settings["faces"]) == ["clip"]
+    assert list(load_intervention(tmp_path / "run" / "adapter").settings["faces"]) == ["clip"]
 
 
 QUICK = {

@@ -1,0 +1,172 @@
+"""An intervention on disk: weights as safetensors, settings as JSON, and a README.md for whoever finds it.
+
+The card says what it is, how to load it without this package, what was measured, and its limits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from fairbench.draws import DrawClass
+from fairbench.errors import UserError
+from fairbench.intervention import Intervention
+from fairbench.markdown import markdown_table
+from fairbench.storage import atomic_write_json, atomic_write_tensors, atomic_write_text
+
+DRAWN = {
+    "emergent": "the model itself decides, image by image",
+    "drawn": "the harness drew an attribute for every image",
+    "coupled": "a batch of images is balanced together",
+}
+LORA, MATRICES, TENSORS = "pytorch_lora_weights.safetensors", "matrices.safetensors", "tensors.safetensors"
+"""What ``load_lora_weights`` reads; whole matrices of the U-Net; whatever a method alone understands."""
+PROMPT = "a photo of the face of a geologist, a person"
+LIMITS = """\
+- Measured as a classifier sees gender presentation, race and age; no classifier sees identity.
+- What was balanced is balanced for prompts like those it learnt from. Measure anew for any others.
+- A smaller gap on average does not say that every prompt has one: look at the prompts one by one.
+- It changes what a model draws, not what anybody does with the pictures."""
+
+
+SCHEMA_VERSION = 1
+EMBEDDINGS = "learned_embeds.safetensors"
+SETTINGS = "intervention.json"
+CARD = "README.md"
+
+
+def weights_file(intervention: Intervention) -> str | None:
+    """The name of the file that ``tensors`` go into: it says what they are."""
+    if not intervention.tensors:
+        return None
+    if all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in intervention.tensors):
+        return LORA
+    return MATRICES if all(name.startswith("unet.") for name in intervention.tensors) else TENSORS
+
+
+def save_intervention(
+    intervention: Intervention, directory: Path | str, measured: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Write the weights (where there are any), a model card, then the settings, into ``directory``.
+
+    ``measured`` goes into the card, see `model_card`.
+    """
+    directory, weights = Path(directory), weights_file(intervention)
+    if weights:
+        atomic_write_tensors(directory / weights, intervention.tensors, {"format": "pt"})
+    if intervention.embeddings:
+        atomic_write_tensors(directory / EMBEDDINGS, intervention.embeddings, {"format": "pt"})
+    atomic_write_text(directory / CARD, model_card(intervention, measured))
+    description = {
+        "schema_version": SCHEMA_VERSION,
+        "method": intervention.method,
+        "draw_class": intervention.draw_class,
+        "settings": intervention.settings,
+        "weights": weights,
+        "embeddings": EMBEDDINGS if intervention.embeddings else None,
+    }
+    atomic_write_json(directory / SETTINGS, description)
+
+
+def load_intervention(directory: Path | str) -> Intervention:
+    """Read what `save_intervention` wrote.
+
+    Raises
+    ------
+    UserError
+        If a file is missing, broken, or of another version of the format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    directory = Path(directory)
+    try:
+        description = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
+        version = description["schema_version"]
+        if version != SCHEMA_VERSION or description["draw_class"] not in get_args(DrawClass):
+            raise UserError(f"{directory / SETTINGS}: format {version} is unknown; update fairbench")
+        name = description["weights"]
+        if name not in (LORA, MATRICES, TENSORS, None):
+            raise ValueError(f"weights in {name!r}")
+        weights = load((directory / name).read_bytes()) if name else {}
+        embeddings = load((directory / EMBEDDINGS).read_bytes()) if description.get("embeddings") else {}
+        return Intervention(
+            description["method"], description["draw_class"], weights, description["settings"], embeddings
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; is {directory} an adapter directory?") from None
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(f"{directory}: not an adapter that fairbench saved ({error})") from None
+
+
+def model_card(intervention: Intervention, measured: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Return Markdown.
+
+    Parameters
+    ----------
+    intervention : Intervention
+    measured : sequence of mappings
+        Rows with ``what``, ``before`` and ``after``, already worded.
+    """
+    settings = intervention.settings
+    about = {
+        "base model": settings.get("model"),
+        "method": intervention.method,
+        "who chooses the attribute": DRAWN[intervention.draw_class],
+        "tuned": settings.get("tune"),
+        "attributes": ", ".join(settings.get("attributes", ())),
+        "target": "; ".join(
+            f"{name} {' / '.join(f'{share:g}' for share in shares)}"
+            for name, shares in settings.get("target", {}).items()
+        ),
+        "prompts it learnt from": settings.get("suite"),
+        "judge it learnt from": ", ".join(settings.get("judge", ())),
+        "updates": settings.get("updates"),
+        "seed": settings.get("seed"),
+    }
+    parts = [
+        "---\nlibrary_name: diffusers\ntags: [text-to-image, fairness, fairbench]\n---",
+        f"# {intervention.method}" + (f" for {settings['model']}" if "model" in settings else ""),
+        "What a debiasing method of [fairbench](https://pypi.org/project/fairbench-t2i/) learnt.",
+        markdown_table(("", ""), [(key, value) for key, value in about.items() if value not in (None, "")]),
+        "## Use",
+        _usage(intervention),
+        "## Measured",
+        markdown_table(
+            ("", "before", "after"), [(row["what"], row["before"], row["after"]) for row in measured]
+        )
+        if measured
+        else "Nothing yet: `fairbench run` measures it on prompts it never saw.",
+        "## Limits",
+        LIMITS,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _usage(intervention: Intervention) -> str:
+    calls, prompt = [], PROMPT
+    if weights_file(intervention) == LORA:
+        calls.append('pipeline.load_lora_weights("this/directory")')
+    if weights_file(intervention) == MATRICES:
+        calls += [
+            f'weights = safetensors.torch.load_file("this/directory/{MATRICES}")',
+            'weights = {name.removeprefix("unet."): weight for name, weight in weights.items()}',
+            "pipeline.unet.load_state_dict(weights, strict=False)",
+        ]
+    if tokens := list(intervention.embeddings):
+        calls.append(
+            'pipeline.load_textual_inversion("this/directory", weight_name="learned_embeds.safetensors")'
+        )
+        if intervention.draw_class == "drawn":
+            calls.append(f"# one word per class, to be drawn for every image: {', '.join(tokens)}")
+            prompt = f"{PROMPT} {tokens[0]}"
+        else:
+            prompt = "".join(tokens) + PROMPT
+    if not calls or weights_file(intervention) == TENSORS:
+        return "With fairbench alone: what was learnt is more than weights that a pipeline could load."
+    code = ["# pipeline: the base model, as a diffusers StableDiffusionPipeline", *calls]
+    return "\n".join(["```python", *code, f'pipeline("{prompt}")', "```"])

@@ -1,0 +1,1 @@
+"""Images to records, and records to metrics, now or years later."""

@@ -1,0 +1,305 @@
+"""From records to ``metrics.json``: every number of a run, computed by `fairbench.metrics`, in its place."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairbench.attributes import ATTRIBUTES
+from fairbench.errors import UserError
+from fairbench.finetuning.monitors import told_at_the_end
+from fairbench.judges.error_rates import inverse_rates
+from fairbench.metrics.agreement import Estimate, gaming_gap
+from fairbench.metrics.counts import paired_biases
+from fairbench.metrics.groups import matched_kid, prompt_numbers, recognition, within_groups
+from fairbench.metrics.kernel import Features, kid_interval
+from fairbench.metrics.quality import fid, kid, similarity
+from fairbench.metrics.side_effects import obedience, occupation, preservation
+from fairbench.metrics.significance import Comparison, paired_permutation_test
+from fairbench.metrics.summary import summarise
+from fairbench.records import ORIGINAL, PRODUCT, face, named, shows_face
+from fairbench.storage import atomic_write_json, lock
+from fairbench.store.load import load_run, measurement_of
+from fairbench.store.measurement import MEASUREMENT, SCHEMA_VERSION, JudgeUsed, Measurement, read_measurement
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+CROSSED = ("gender", "race")
+"""Measured as an intersection wherever the judge reads both."""
+
+
+def score_records(
+    records: "pd.DataFrame",
+    features: "Mapping[str, Tensor]",
+    measurement: Measurement,
+    reference: "pd.DataFrame | None" = None,
+) -> dict[str, Any]:
+    """Return the content of ``metrics.json``, from stored results alone.
+
+    Parameters
+    ----------
+    records
+        Of all variants, see `fairbench.scoring.judging.record`.
+    features
+        ``{network}/{variant}`` -> N x D, and ``{network}/reference`` -> M x D.
+    measurement
+        Who judged, and what was wanted.
+    reference
+        The M reference images as the primary judge sees them.
+
+    Returns
+    -------
+    ``variants``: per variant ``bias`` (as the primary judge sees it), ``judges`` (as each judge sees it),
+    ``quality``, ``groups`` (the quality within each class) and ``obedience`` or ``preservation`` where the
+    suite is about these. ``paired``: per attribute the test of debiased against original, each prompt at
+    the smaller number of its images with a face; ``spill_over``:
+    the same of the attributes that were not to be balanced; ``side_effects``: of obedience and preservation.
+    ``gaming_gap``: per attribute ``value`` and ``interval`` of what the training judge sees less of in the
+    debiased images than the evaluation judges do, see `fairbench.metrics.agreement.gaming_gap`.
+    ``notes``: why a number is missing.
+    """
+    notes = list(measurement.notes)
+    judges = tuple(_correcting(judge, notes) for judge in measurement.judges)
+    measurement = measurement.model_copy(update={"judges": judges})
+    primary = measurement.evaluating[0]
+    variants = {
+        str(name): {
+            "bias": biases(rows, primary, measurement),
+            "judges": {
+                judge.name: _without_prompts(biases(rows, judge, measurement)) for judge in measurement.judges
+            },
+            **_qualities(rows, features, measurement, reference, notes),
+            **_side_effects(rows, measurement),
+        }
+        for name, rows in records.groupby("variant", sort=False)
+    }
+    paired = _paired({name: entry["bias"] for name, entry in variants.items()})
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "method": measurement.method,
+        "draw_class": measurement.draw_class,
+        "model": measurement.model,
+        "suite": measurement.suite,
+        "measures": measurement.measures,
+        "attributes": list(measurement.attributes),
+        "target": {name: list(values) for name, values in measurement.target.items()},
+        "primary_judge": primary.name,
+        "evaluation_judges": [judge.name for judge in measurement.evaluating],
+        "training_judge": measurement.training_judge.name if measurement.training_judge else None,
+        "variants": variants,
+        "paired": paired,
+        "spill_over": _spill_over(paired, measurement.attributes),
+        "side_effects": _paired_side_effects(variants),
+        "gaming_gap": _gaming_gaps(records, variants, measurement),
+        "sequential": measurement.sequential,
+        "notes": notes,
+    }
+
+
+def _correcting(judge: JudgeUsed, notes: list[str]) -> JudgeUsed:
+    """Leave out errors of the judge that cannot be taken back, and say why nothing is corrected for them."""
+    kept = {}
+    for name, counts in judge.confusion.items():
+        try:
+            inverse_rates(counts)
+            kept[name] = counts
+        except UserError as error:
+            notes.append(f"{name} as {judge.name} sees it is not corrected: {error}")
+    return judge.model_copy(update={"confusion": kept})
+
+
+def biases(rows: "pd.DataFrame", judge: JudgeUsed, measurement: Measurement) -> dict[str, Any]:
+    """Summarise one variant: what was asked for first, then all else that the judge reads.
+
+    A prompt that names an attribute says nothing of how often the model chooses it, and is left out there.
+    """
+    asked = tuple(name for name in measurement.attributes if name in judge.attributes)
+    others = [(name,) for name in ATTRIBUTES if name in judge.attributes]
+    crossed = [CROSSED] if set(CROSSED) <= set(judge.attributes) else []
+    found: dict[str, Any] = {}
+    wanted = [asked, *others, *crossed] if _named(rows, ATTRIBUTES) == [] else [*others, asked, *crossed]
+    for names in wanted:
+        free = _free(rows, names)
+        if names and PRODUCT.join(names) not in found and len(free):
+            errors = {name: judge.confusion[name] for name in names if name in judge.confusion}
+            target = {name: measurement.target[name] for name in names if name in measurement.target}
+            new = summarise(free, judge.name, names, target=target, confusion=errors)
+            found |= {name: summary for name, summary in new.items() if name not in found}
+    return found
+
+
+def _free(rows: "pd.DataFrame", names: Iterable[str]) -> "pd.DataFrame":
+    """Return the images whose prompts leave these attributes to the model."""
+    return rows[~rows[_named(rows, names)].notna().any(axis=1)]
+
+
+def _named(rows: "pd.DataFrame", names: Iterable[str]) -> list[str]:
+    return [named(name) for name in names if named(name) in rows]
+
+
+def _qualities(
+    rows: "pd.DataFrame",
+    features: "Mapping[str, Tensor]",
+    measurement: Measurement,
+    reference: "pd.DataFrame | None",
+    notes: list[str],
+) -> dict[str, Any]:
+    """Return ``quality``: recognition, face rate, similarities, distances; and ``groups``: within classes."""
+    variant, judge = str(rows["variant"].iloc[0]), measurement.evaluating[0]
+    quality: dict[str, Any] = {
+        "face_rate": float(shows_face(rows, judge.name).mean()),
+        **recognition(rows, judge.name),
+        **similarity(rows),
+    }
+    mine = features.get(f"{measurement.network}/{variant}")
+    expected = features.get(f"{measurement.network}/reference")
+    judged = None
+    if expected is not None and mine is not None and reference is not None:
+        distances = {"FID": fid(mine, expected), "KID": kid(mine, expected)}
+        notes += [f"{name} of {variant}: {d['reason']}" for name, d in distances.items() if d["reason"]]
+        quality |= {
+            "fid": distances["FID"]["value"],
+            "kid": distances["KID"] | {"interval": _interval(rows, mine, reference, expected)},
+            "distance_images": {"generated": len(mine), "reference": len(expected)},
+        }
+        if face(judge.name) in reference:  # labels that come with the images are of those alone
+            judged = reference, expected
+            classes = _read(judge, measurement.attributes)
+            quality["kid_matched"] = matched_kid(rows, mine, judged, judge.name, classes)
+    groups = {
+        name: within_groups(rows, judge.name, name, classes, mine, judged)
+        for name, classes in _read(judge, measurement.attributes).items()
+    }
+    return {"quality": quality, "groups": groups}
+
+
+def _interval(
+    rows: "pd.DataFrame", mine: "Tensor", reference: "pd.DataFrame", expected: "Tensor"
+) -> tuple[float, float] | None:
+    ours, theirs = prompt_numbers(rows, reference)
+    return kid_interval(Features.of(mine.numpy(), ours), Features.of(expected.numpy(), theirs))[1]
+
+
+def _read(judge: JudgeUsed, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    return {name: judge.attributes[name] for name in names if name in judge.attributes}
+
+
+def _side_effects(rows: "pd.DataFrame", measurement: Measurement) -> dict[str, Any]:
+    judge = measurement.evaluating[0]
+    if measurement.measures == "obedience":
+        return {"obedience": obedience(rows, judge.name, judge.attributes) | occupation(rows, judge.name)}
+    if measurement.measures == "preservation":
+        return {"preservation": preservation(rows, judge.name)}
+    return {}
+
+
+def _paired(variants: Mapping[str, Any]) -> dict[str, Any]:
+    """Test debiased against original, prompt by prompt, for every attribute."""
+    if len(variants) < 2:
+        return {}
+    original, method = variants.values()
+    return {name: _bias_test(original[name], method[name]) for name in original}
+
+
+def _bias_test(original: Mapping[str, Any], method: Mapping[str, Any]) -> Comparison | None:
+    """Test each prompt at the smaller number of its images: with fewer faces alone, bias is larger."""
+    before, after = (
+        {row["prompt_id"]: list(row["counts"].values()) for row in summary["per_prompt"]}
+        for summary in (original, method)
+    )
+    shared = [prompt for prompt in before if prompt in after]
+    if not shared:
+        return None
+    first, second = ([side[prompt] for prompt in shared] for side in (before, after))
+    sides = paired_biases(first, second, original["target"] and tuple(original["target"]))
+    return paired_permutation_test(*(dict(zip(shared, side.tolist(), strict=True)) for side in sides))
+
+
+def _spill_over(paired: Mapping[str, Any], asked: tuple[str, ...]) -> dict[str, Any]:
+    """Return what happened to the attributes, and intersections, that hold nothing that was balanced."""
+    return {name: test for name, test in paired.items() if not set(name.split(PRODUCT)) & set(asked)}
+
+
+def _paired_side_effects(variants: Mapping[str, Any]) -> dict[str, Any]:
+    """Test every share of obedience and preservation that both variants have."""
+    shares = [
+        entry.get("obedience", {}) | {k: v for k, v in entry.get("preservation", {}).items() if k == "people"}
+        for entry in variants.values()
+    ]
+    if len(shares) < 2:
+        return {}
+    original, method = shares
+    return {
+        name: paired_permutation_test(original[name]["per_prompt"], method[name]["per_prompt"])
+        for name in original
+        if name in method
+    }
+
+
+def _gaming_gaps(
+    records: "pd.DataFrame", variants: Mapping[str, Any], measurement: Measurement
+) -> dict[str, Estimate]:
+    """Compare the training judge with those that have judged the same, on the images it led to."""
+    teacher = measurement.training_judge
+    debiased = next((name for name in variants if name != ORIGINAL), None)
+    if teacher is None or debiased is None:
+        return {}
+    rows, seen = records[records["variant"] == debiased], variants[debiased]["judges"]
+    gaps: dict[str, Estimate] = {}
+    for name, learnt in seen[teacher.name].items():
+        others = [judge.name for judge in measurement.evaluating if name in seen[judge.name]]
+        if others:
+            free, target = _free(rows, name.split(PRODUCT)), learnt["target"] and tuple(learnt["target"])
+            gaps[name] = gaming_gap(free, teacher.name, others, name, target)
+    return gaps
+
+
+def _without_prompts(summaries: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {key: value for key, value in summary.items() if key != "per_prompt"}
+        for name, summary in summaries.items()
+    }
+
+
+def score(directory: Path | str) -> dict[str, Any]:
+    """Compute every metric of a finished run anew from its records and features; write and return them.
+
+    Nothing is generated and no network is loaded. A run of an older schema is brought to the newest one on
+    the way; its distances to reference images are kept as they were, if their features were not stored.
+
+    Raises
+    ------
+    UserError
+        As `load_run`; or the records lack what the measurement names.
+    """
+    run = load_run(directory)
+    with lock(run.path):
+        if not (run.path / MEASUREMENT).is_file():
+            atomic_write_json(run.path / MEASUREMENT, measurement_of(run).model_dump(mode="json"))
+        metrics = score_directory(run.path, run.records)
+        for name, entry in metrics["variants"].items():
+            earlier = run.metrics["variants"].get(name, {}).get("quality", {})
+            kept = {key: earlier[key] for key in ("fid", "kid") if key in earlier}
+            entry["quality"] = kept | entry["quality"]
+        atomic_write_json(run.path / "metrics.json", metrics)
+    return metrics
+
+
+def score_directory(directory: Path, records: "pd.DataFrame") -> dict[str, Any]:
+    """Compute ``metrics.json`` anew from what lies in ``directory``."""
+    from safetensors.torch import load_file
+
+    measurement = read_measurement(directory / MEASUREMENT)
+    reference, log = (table(directory / f"{name}.parquet") for name in ("reference", "training"))
+    metrics = score_records(records, load_file(directory / "features.safetensors"), measurement, reference)
+    if log is not None:
+        metrics = told_at_the_end(log, metrics, measurement.updates, measurement.stop_on)
+    return metrics
+
+
+def table(path: Path) -> "pd.DataFrame | None":
+    """Return what a parquet file holds; None where there is none."""
+    import pandas as pd
+
+    return pd.read_parquet(path) if path.is_file() else None

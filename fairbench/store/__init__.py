@@ -1,0 +1,1 @@
+"""A run on disk: every file by name, the schemas, reading back and migrating."""

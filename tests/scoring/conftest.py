@@ -1,0 +1,3 @@
+from tests.runs.small import built, small
+
+__all__ = ["built", "small"]
