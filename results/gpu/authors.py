@@ -1,6 +1,6 @@
 """One update as the authors of arXiv 2311.07604 make it, with our judge, loss and adapter.
 
-The same procedure as in tests/benchmarks/test_update.py, which also counts its rows.
+tests/benchmarks/test_update.py times it on a CPU, and counts its rows.
 """
 
 from collections.abc import Callable, Iterator

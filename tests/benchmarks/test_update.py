@@ -3,31 +3,24 @@
 The packaged model is used where there is one, else the tiny one, whose times say little.
 """
 
+import importlib.util
 import shutil
 from contextlib import contextmanager
-from functools import partial
+from functools import cache
 from pathlib import Path
-from time import perf_counter
 
 import pytest
-import torch
-from torch.utils.checkpoint import checkpoint
 
 from fairbench.features import load_features
 from fairbench.finetuning import memory
-from fairbench.finetuning.adapters import adapter
-from fairbench.finetuning.batches import Batch, Batches
 from fairbench.finetuning.engine import STATE
-from fairbench.finetuning.gains import direct_path_gains, step_weights
-from fairbench.finetuning.objective import Objective
-from fairbench.finetuning.semantics import OriginalPictures
 from fairbench.judges import list_judges, load_judge
 from fairbench.methods.biased_dft import BiasedDFT
 from fairbench.models.loading import load_model
 from fairbench.suites import load_suite
 from tests.finetuning.stand_ins import make_context, tiny_model
 
-STEPS, PROMPTS, IMAGES, MICRO_BATCH = 20, 3, 8, 4
+STEPS, PROMPTS, IMAGES = 20, 3, 8
 PACKAGED = {
     "prompts": lambda: list(load_suite("occupations").prompts("train")),
     "judge": lambda: load_judge("portraits-train"),
@@ -36,7 +29,7 @@ PACKAGED = {
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def kept(tmp_path, monkeypatch):
     """Where original pictures seen before are known from."""
     monkeypatch.setenv("FAIRBENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
@@ -59,47 +52,21 @@ def our_update(context, steps, timesteps):
 
 
 def authors_update(context, steps=STEPS):
-    """Generate; generate with the original model; generate again in micro-batches with a graph of all steps.
-
-    The last with every step checkpointed, its input detached and its noise prediction hooked, as in the
-    released code of arXiv 2311.07604. The first two are taken in one batch, and targets are found for a
-    micro-batch at a time: neither is slower than the original.
-    """
-    model, settings = context.model, BiasedDFT.Config()
-    sampling = {"steps": steps, "guidance": model.defaults.guidance}
-    generate = partial(model.generate, batch_size=PROMPTS * IMAGES, **sampling)
-    timesteps, gains = direct_path_gains(model.pipeline.scheduler, steps)
-    factors = step_weights(timesteps, gains, "standardised", model.pipeline.scheduler) / gains
-    batch = Batches(context, PROMPTS, IMAGES, IMAGES)[0]
-    with adapter(model, "text_encoder", model.defaults.rank, context.seed) as lora:
-        context.judge.logits(generate(batch.texts, batch.seeds))
-        originals = OriginalPictures(generate, context, {"made": perf_counter()})  # anew in every round
-        with lora.off():
-            originals.look_up(list(zip(batch.texts, batch.seeds, strict=True)), model.device)
-        objective = Objective(context, originals, settings, model.decode, MICRO_BATCH)
-        for start in range(0, len(batch.seeds), MICRO_BATCH):
-            rows = slice(start, start + MICRO_BATCH)
-            texts, seeds = batch.texts[rows], batch.seeds[rows]
-            part = Batch(0, texts, seeds, MICRO_BATCH, batch.generator, batch.total)
-            latents = sampled_with_graph(model, part, factors, **sampling)
-            latents.backward(objective(latents, part)[0])
-        torch.optim.AdamW(lora.parameters.values()).step()
+    """One update by the procedure of the released code of arXiv 2311.07604."""
+    settings = {"prompts_per_update": PROMPTS, "images_per_prompt": IMAGES, "steps": steps}
+    method = BiasedDFT(BiasedDFT.Config(**settings)).on(context.model)
+    with authors().authors_update(context, method.config) as update:
+        update()
 
 
-def sampled_with_graph(model, batch, factors, steps, guidance):
-    """Sample latents with a graph through the scheduler and, separately, through each noise prediction."""
-    conditioning = model.encode(batch.texts)
-    scheduler = model.pipeline.scheduler.from_config(model.pipeline.scheduler.config)
-    scheduler.set_timesteps(steps)
-    latents = model.noise(batch.seeds) * scheduler.init_noise_sigma
-    for timestep, factor in zip(scheduler.timesteps, factors.tolist(), strict=True):
-        entering = scheduler.scale_model_input(latents.detach(), timestep)
-        noise = checkpoint(
-            model.predict_noise, entering, timestep, conditioning, guidance, use_reentrant=False
-        )
-        noise.register_hook(lambda gradient, factor=factor: gradient * factor)
-        latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
-    return latents
+@cache
+def authors():
+    """Load results/gpu/authors.py, which measures the same on a GPU."""
+    path = Path(__file__).parents[2] / "results" / "gpu" / "authors.py"
+    spec = importlib.util.spec_from_file_location("authors", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @contextmanager
@@ -157,11 +124,11 @@ def test_our_update(benchmark, context, timesteps):
 
 
 @pytest.mark.parametrize("timesteps", [STEPS, 5])
-def test_our_first_update(benchmark, context, cache, timesteps):
+def test_our_first_update(benchmark, context, kept, timesteps):
     """Original pictures included."""
 
     def forget():
-        shutil.rmtree(cache, ignore_errors=True)
+        shutil.rmtree(kept, ignore_errors=True)
 
     benchmark.pedantic(our_update, (context, STEPS, timesteps), setup=forget, rounds=3)
 

@@ -21,6 +21,8 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from fairbench.storage import sha256_of
+
 FAIRFACE = (
     *("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern"),
     *("Male", "Female"),
@@ -39,6 +41,11 @@ CLIP_CONFIG = {
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+SEEN = {"image_size": 32, "mean": MEAN, "std": STD}
+FAIRFACE_MAP = {"outputs": list(FAIRFACE), "attributes": {"race": RACES, "gender": GENDERS, "age": AGES}}
+VIT = {"kind": "transformers", "source": "vit", "attributes": {"gender": GENDERS}}
+PROMPTS = {"gender": {"male": ["a photo of a man", "a boy"], "female": "a photo of a woman"}}
 
 
 def loud(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -110,3 +117,12 @@ def save_clip(directory: Path) -> CLIP:
 def write_judge(path: Path, *networks: dict[str, Any], **others: Any) -> Path:
     path.write_text(yaml.safe_dump({"name": "mine", "networks": list(networks), **others}, sort_keys=False))
     return path
+
+
+def normalised(images, mean=MEAN, std=STD):
+    return (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+def faces(folder, **changes):
+    (folder / "yunet.onnx").write_bytes(b"an onnx file")
+    return {"kind": "yunet", "file": "yunet.onnx", "sha256": sha256_of(b"an onnx file")} | changes
