@@ -45,12 +45,19 @@ def invalid(what: str, error: "ValidationError", known: Iterable[str] = ()) -> U
         The keys that exist, for a did-you-mean on an unknown one.
     """
     known = tuple(known)
-    problems = []
+    problems: dict[str, list[str]] = {}
     for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"])
+        key = ".".join(str(part) for part in problem["loc"] if not _names_a_type(part))
         if problem["type"] == "extra_forbidden":
-            problems.append(str(unknown("key", key, known)) if known else f"unknown key {key!r}")
+            wrong = str(unknown("key", key, known)) if known else f"unknown key {key!r}"
+            problems.setdefault("", []).append(wrong)
         else:
-            message = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{key}: {message}" if key else message)
-    return UserError(": ".join(filter(None, (what, "; ".join(problems)))))
+            problems.setdefault(key, []).append(problem["msg"].removeprefix("Value error, "))
+    # of a value that may be of several types, each says what is wrong
+    lines = [f"{key}: {', or '.join(each)}" if key else "; ".join(each) for key, each in problems.items()]
+    return UserError(": ".join(filter(None, (what, "; ".join(lines)))))
+
+
+def _names_a_type(part: int | str) -> bool:
+    """Tell whether pydantic speaks of one of several types that a value may have, not of a key."""
+    return str(part) in ("bool", "constrained-int", "int", "float", "str") or str(part).startswith("literal[")

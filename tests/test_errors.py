@@ -36,3 +36,22 @@ def test_invalid_is_one_line_that_names_every_faulty_key():
     assert "rates.1: " in message
     assert "unknown key 'rnak': did you mean 'rank'?" in message
     assert "unknown key 'rnak'" in str(invalid("", caught.value))
+
+
+def test_a_value_of_several_types_is_told_once_by_its_own_name():
+    from fairbench.methods.biased_dft import BiasedDFT
+
+    for wrong, message in (
+        ({"rows": 0}, "rows: Input should be greater than 0, or Input should be 'auto'"),
+        (
+            {"checkpointing": "maybe"},
+            "checkpointing: Input should be a valid boolean, or Input should be 'auto'",
+        ),
+        (
+            {"checkpointing": "yes"},
+            "checkpointing: Input should be a valid boolean, or Input should be 'auto'",
+        ),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            BiasedDFT.Config(**wrong)
+        assert str(invalid("method biased_dft", caught.value)) == f"method biased_dft: {message}"

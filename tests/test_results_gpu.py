@@ -136,7 +136,7 @@ def test_everything_is_measured_on_the_cpu_with_small_numbers(tmp_path, table):
     assert all(facts["finite"] for name, facts in judges.items() if "batch" in name)
     assert judges["faces, YuNet on the CPU"] == "not measured: name its ONNX file with --yunet"
 
-    table.main()
+    table.main([])
     written = rows((tmp_path / "README.md").read_text())
     assert written["gradient, float32"] == ["update 1 0, update 2 0"]
     assert written[operations[0]["name"]] == [str(operations[0]["calls"]), f"{operations[0]['share']:.3g}"]
@@ -164,7 +164,7 @@ def test_without_a_card_only_small_numbers_are_measured(stub, tmp_path, capsys):
     )
     assert not list(tmp_path.glob("*.json"))
     assert measure.main(["--tiny", "--parts", "sd15"]) == 1  # one of its steps failed
-    assert json.loads((tmp_path / "card-no-1-sd15.json").read_text())["parts"].keys() == {"sd15"}
+    assert json.loads((tmp_path / "card-no-1-tiny-sd15.json").read_text())["parts"].keys() == {"sd15"}
 
 
 def test_what_is_not_the_whole_has_a_file_of_its_own(module):
@@ -177,14 +177,40 @@ def test_what_is_not_the_whole_has_a_file_of_its_own(module):
     assert name("cuda") == "nvidia-h100-80gb-hbm3"
     assert name("cuda", "--tiny") == "nvidia-h100-80gb-hbm3-tiny"
     assert name("cuda", "--parts", "sd15,judges") == "nvidia-h100-80gb-hbm3-sd15-judges"
-    assert name("cpu", "--tiny") == "cpu"
+    assert name("cpu", "--tiny") == "cpu-tiny"
 
 
-@pytest.mark.parametrize("wrong", [["--parts", "sd21"], ["--limit", "sd21=3"], ["--limit", "sd15"]])
-def test_a_part_that_is_not_there_is_refused(module, wrong, capsys):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--parts", "sd21"], "there is no part sd21; there are right, main, sd15, judges"),
+        (["--limit", "sd21=3"], "there is no part sd21"),
+        (["--limit", "sd15"], "write a limit like --limit sd15=300"),
+        (["--limit", "sd15=-5"], "a limit is a number of seconds above 0"),
+        (["--out", "."], "--out .: name a file"),
+        (["--out", "nowhere/x.json"], "name a file in a folder that is there"),
+        (["--yunet", "nosuch.onnx"], "--yunet nosuch.onnx: there is no such file"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_measured(module, wrong, message, capsys):
     with pytest.raises(SystemExit) as left:
         module("measure").main(wrong)
-    assert left.value.code == 2 and "sd15" in capsys.readouterr().err
+    assert left.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "Expecting"), ("{}", "is not a file of measure.py"), ("[]", "is not")]
+)
+def test_a_file_that_the_script_did_not_write_is_named(table, tmp_path, capsys, text, message):
+    (tmp_path / "broken.json").write_text(text)
+    assert table.main([]) == 2
+    said = capsys.readouterr().err
+    assert (
+        said.startswith(f"table.py: {tmp_path / 'broken.json'}: ")
+        and message in said
+        and said.count("\n") == 1
+    )
+    assert "old" in (tmp_path / "README.md").read_text()
 
 
 def test_the_limits_leave_time_within_eight_minutes(module):
@@ -329,7 +355,7 @@ def test_the_table_has_a_column_for_every_card_and_shows_errors(table, tmp_path)
     }
     for name, record in (("a", first), ("cpu", second)):
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
-    table.main()
+    table.main([])
     page = (tmp_path / "README.md").read_text()
     assert page.startswith("a\n<!-- tables -->\n## Measured with\n\n|  | a | cpu, tiny |\n")
     assert page.endswith("<!-- end of tables -->\nb\n") and "old" not in page
@@ -343,7 +369,7 @@ def test_the_table_has_a_column_for_every_card_and_shows_errors(table, tmp_path)
 
 
 def test_the_table_says_when_nothing_is_there(table, tmp_path):
-    table.main()
+    table.main([])
     page = (tmp_path / "README.md").read_text()
     assert page == "a\n<!-- tables -->\nNo card has been measured yet.\n<!-- end of tables -->\nb\n"
 

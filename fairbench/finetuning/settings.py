@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StrictBool, model_validator
 
 from fairbench.errors import unknown
 
@@ -70,8 +70,8 @@ class Settings(BaseModel):
     """(image, step) pairs in one pass of the U-Net with gradient; auto: what the memory holds."""
     pictures_at_once: PositiveInt | Literal["auto"] = "auto"
     """Pictures decoded, judged and compared in one pass with gradient."""
-    checkpointing: bool | Literal["auto"] = "auto"
-    """Whether the U-Net computes its blocks once more on the way back; auto: where not one row fits else."""
+    checkpointing: StrictBool | Literal["auto"] = "auto"
+    """Saves memory: the U-Net computes its blocks again on the way back; auto: only if it must."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -83,8 +83,8 @@ def load_model(name: str, **options: Any) -> Any:
         ``portraits``, a directory, ``org/name@revision`` on the Hugging Face Hub, or a plugin of the
         entry-point group ``fairbench.models``.
     **options
-        ``device`` ("auto": cuda if there is one), ``dtype`` ("auto": float32 on a CPU, else bfloat16
-        where the hardware has it), ``scheduler`` (of `SCHEDULERS`; None: the one in the directory) and
+        ``device`` ("auto": cuda if there is one), ``dtype`` ("auto": bfloat16 on a card that
+        is made for it, else float32), ``scheduler`` (of `SCHEDULERS`; None: the one in the directory) and
         ``compile`` (the U-Net with ``torch.compile``), or what the plugin takes.
 
     Raises
@@ -258,7 +258,10 @@ def _defaults(directory: Path) -> Defaults:
 
 
 def _placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """Return where the weights go and as what; half precision only where the hardware is made for it."""
+    """Return where the weights go and as what; by itself half precision only where it is made for bfloat16.
+
+    In float16 gradients vanish and large models overflow, so it is for those who ask for it.
+    """
     import torch
 
     if dtype not in DTYPES:
@@ -274,10 +277,11 @@ def _placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
         if dtype not in ("auto", "float32"):
             raise UserError(f"dtype {dtype} needs a cuda device; on {where} leave dtype out")
         return where, torch.float32
-    # from Ampere on; before, CUDA makes up for it in software, at a tenth of the speed
+    if dtype != "auto":
+        return where, getattr(torch, dtype)
+    # from Ampere on; older cards make up for it in software
     made_for_bfloat16 = torch.cuda.get_device_capability(where) >= (8, 0)
-    half = torch.bfloat16 if made_for_bfloat16 else torch.float16
-    return where, half if dtype == "auto" else getattr(torch, dtype)
+    return where, torch.bfloat16 if made_for_bfloat16 else torch.float32
 
 
 def _check_compiler(where: torch.device) -> None:

@@ -29,7 +29,7 @@ def measure(options: Namespace) -> Iterator[tuple[str, Any]]:
 
 
 def card() -> dict[str, Any]:
-    """Describe the first card, and how it is to compute in single precision."""
+    """Describe the first card."""
     properties = torch.cuda.get_device_properties(0)
     return {
         "name": properties.name,
@@ -38,8 +38,6 @@ def card() -> dict[str, Any]:
         "driver": _said("nvidia-smi", ["--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
-        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
-        "tf32_products": torch.backends.cuda.matmul.allow_tf32,
     }
 
 

@@ -93,7 +93,7 @@ def faults(found: dict[str, Any]) -> list[str]:
 
 def stem(machine: dict[str, Any], options: argparse.Namespace) -> str:
     """Name a file after the card, and after what is not a measurement of the whole."""
-    words = [machine["card"]["name"]] + ["tiny"] * (options.tiny and machine["device"] == "cuda")
+    words = [machine["card"]["name"]] + ["tiny"] * options.tiny
     words += options.parts if options.parts != list(LIMITS) else []
     return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
 
@@ -124,16 +124,26 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", action="append", default=[], help="PART=SECONDS; may be repeated")
     parser.add_argument("--yunet", type=Path, help="ONNX file of YuNet, to time it on the CPU")
     options = parser.parse_args(arguments)
-    options.parts = options.parts.split(",")
+    options.parts = [part.strip() for part in options.parts.split(",")]
     try:
         own = {name: float(seconds) for name, seconds in (text.split("=") for text in options.limit)}
     except ValueError:
         parser.error("write a limit like --limit sd15=300")
     if unknown := {*options.parts, *own} - set(LIMITS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(LIMITS)}")
+    if any(not seconds > 0 for seconds in own.values()):
+        parser.error("a limit is a number of seconds above 0")
+    if options.out and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
+        parser.error(f"--out {options.out}: name a file in a folder that is there")
+    if options.yunet and not options.yunet.is_file():
+        parser.error(f"--yunet {options.yunet}: there is no such file")
     options.limit = LIMITS | own
     return options
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("measure.py: interrupted; what was measured is kept", file=sys.stderr)
+        sys.exit(130)

@@ -3,8 +3,10 @@
 `python results/gpu/table.py`, after measure.py.
 """
 
+import argparse
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,27 @@ TITLES = {
 NOTHING = "No card has been measured yet.\n"
 
 
-def main() -> None:
-    """Read the files and write the page."""
-    files = sorted(HERE.glob("*.json"))
-    records = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the files and write the page; return 0, or 2 where a file is not one of measure.py."""
+    argparse.ArgumentParser(prog="table.py", description=__doc__).parse_args(arguments)
+    records = {}
+    for path in sorted(HERE.glob("*.json")):
+        try:
+            records[path.stem] = read(path)
+        except ValueError as error:
+            print(f"table.py: {path}: {error}: take it out, or measure again", file=sys.stderr)
+            return 2
     write_between_marks(HERE / "README.md", page(records))
+    print(f"{HERE / 'README.md'}: the tables of {len(records)} files")
+    return 0
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read what measure.py wrote; a ``ValueError`` says what else it is."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or not {"tiny", "machine", "parts"} <= record.keys():
+        raise ValueError("is not a file of measure.py")
+    return record
 
 
 def page(records: Mapping[str, dict[str, Any]]) -> str:
@@ -77,4 +95,4 @@ def tables(facts: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

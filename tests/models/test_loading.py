@@ -233,14 +233,15 @@ def test_bad_options_are_refused(directory: Path, options: dict[str, str], messa
 
 
 @pytest.mark.parametrize(
-    ("capability", "precision"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+    ("capability", "precision"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
 )
 def test_bfloat16_is_for_cards_that_are_made_for_it(monkeypatch, capability, precision):
     """torch says that a card of 2018 supports it, and means that it makes up for it in software."""
     monkeypatch.setattr(torch, "empty", lambda *_, device: torch.zeros(0))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda where: capability)
     assert loading._placement("cuda:1", "auto") == (torch.device("cuda:1"), precision)
-    assert loading._placement("cuda:1", "float32")[1] == torch.float32
+    for dtype in (torch.float32, torch.float16):
+        assert loading._placement("cuda:1", str(dtype).removeprefix("torch."))[1] == dtype
 
 
 def truncate(path: Path) -> None:

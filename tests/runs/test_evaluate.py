@@ -295,7 +295,9 @@ def test_an_evaluation_interrupted_while_it_copies_the_adapter_goes_on(small, do
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fairbench.intervention_files.atomic_write_text", interrupt)  # the weights are there, no more
+        patch.setattr(
+            "fairbench.intervention_files.atomic_write_text", interrupt
+        )  # the weights are there, no more
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "e")
     assert run(config, tmp_path / "e")["variants"].keys() == {"original", "nudge"}
