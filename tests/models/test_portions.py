@@ -41,9 +41,10 @@ def test_on_a_cpu_it_is_a_matter_of_size(model):
 
 def test_on_a_card_it_is_what_fits_and_trying_out_is_not_counted(model, monkeypatch):
     before = model.unet_rows
-    assert usual(Portions.of(model, Card(10**9))) == [256, 256]
+    monkeypatch.setattr(portions, "MOST", 32)
+    assert usual(Portions.of(model, Card(10**9))) == [32, 32]
     limited(model, monkeypatch, predict_noise=30, decode=5)
-    assert usual(Portions.of(model, Card(10**9))) == [16, 4]  # 256, halved until it fits
+    assert usual(Portions.of(model, Card(10**9))) == [16, 4]  # halved until it fits
     assert model.unet_rows == before
 
 
