@@ -112,7 +112,7 @@ def test_a_checkpointed_training_is_the_same_and_leaves_the_model_as_it_was(tmp_
 
 
 @pytest.mark.filterwarnings("ignore::fairbench.errors.CostWarning")
-@pytest.mark.parametrize(("rows", "without"), [(1, 10**6), (3, 10**6), (3, 2), (1, 1)])
+@pytest.mark.parametrize(("rows", "without"), [(1, 10**6), (3, 2)])
 @pytest.mark.parametrize("method", [BiasedDFT, NaiveDFT, partial(DraftK, noisings=2)])
 def test_an_update_that_runs_out_of_memory_is_taken_again_in_smaller_portions(
     tmp_path, monkeypatch, rows, without, method
