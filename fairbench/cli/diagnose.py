@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairbench.errors import UserError
-from fairbench.intervention_files import load_intervention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,6 +199,7 @@ def _swapped(directory: Path) -> "Callable[[Progress], dict[str, Any]]":
     from fairbench.diagnostics.components import Bench, attribute, parts_of
     from fairbench.draws import Draw
     from fairbench.intervention import Intervention
+    from fairbench.intervention_files import load_intervention
     from fairbench.runs.instruments import load_instruments
     from fairbench.runs.plan import make_plan
     from fairbench.seeding import image_seed

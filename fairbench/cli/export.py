@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from fairbench.errors import UserError
-from fairbench.intervention_files import load_intervention, save_intervention
 
 
 def export(
@@ -19,6 +18,7 @@ def export(
     """Write the weights a run learnt, their settings and a model card with what was measured."""
     import json
 
+    from fairbench.intervention_files import load_intervention, save_intervention
     from fairbench.store.layout import RunDirectory
 
     place = RunDirectory(run)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
-from fairbench.networks import Sizes
+from fairbench.networks import Sizes, as_input, pooled_width
 from fairbench.precision import exact
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ class ImageFeatures:
     @property
     def dim(self) -> int:
         """The length of a feature vector."""
-        from fairbench.networks import pooled_width
-
         if self.description.kind == "open_clip":
             return int(self.description.kwargs["embed_dim"])
         return pooled_width(self.network)
@@ -82,8 +80,6 @@ class ImageFeatures:
         UserError
             The images have another shape, or a feature is not finite.
         """
-        from fairbench.networks import as_input
-
         inputs = as_input(images.to(self.device), self.image_size)
         network: Any = self.network
         features: Tensor = network.encode_image(inputs) if self.tokenizer is not None else network(inputs)

@@ -214,7 +214,7 @@ def check_precision(model: TextToImage) -> None:
 
     The smallest numbers of float16 are larger than most entries of a gradient.
     """
-    if model.pipeline.unet.dtype == torch.float16:
+    if model.dtype == torch.float16:
         raise UserError(
             f"{model.name} is loaded in float16, in which gradients vanish: train with "
             f"--model '{model.name}[dtype=float32]', or dtype=bfloat16 on a card that has it"

@@ -7,16 +7,13 @@ In a folder, every subfolder is a prompt (``prompt_*/img_*``, or a suite's promp
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fairbench.errors import UserError, unknown
 from fairbench.images.files import IMAGES
 from fairbench.images.rows import ImageSet, as_planned, of_suite
 from fairbench.records import ORIGINAL
 from fairbench.suites import Prompt, PromptSuite
-
-if TYPE_CHECKING:
-    pass
 
 
 def find_images(source: Path, suite: PromptSuite | None, seed: int) -> ImageSet:

@@ -189,11 +189,11 @@ def insightface(
     zoo = _extra("insightface.model_zoo", "insightface")
     side, threshold = size or INSIGHTFACE_SIZE, threshold or 0.5
     name = onnx_provider(provider)
+    on_cpu = name == CPU_PROVIDER
     try:
-        options = {} if name == CPU_PROVIDER else {"provider_options": [_on_card()]}
+        options = {} if on_cpu else {"provider_options": [_on_card()]}
         detector: Any = zoo.get_model(str(path), providers=[name], **options)
         # a negative number would send it back to the CPU
-        on_cpu = name == CPU_PROVIDER
         detector.prepare(ctx_id=-1 if on_cpu else 0, input_size=(side, side), det_thresh=threshold)
         detect = detector.detect
     except Exception as error:  # whatever onnxruntime makes of the file

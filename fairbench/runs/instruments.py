@@ -202,9 +202,7 @@ def _reference(config: RunConfig, suite: PromptSuite | None, prompts: Sequence[P
     return renderer
 
 
-def describe(
-    plan: "Plan", instruments: "Instruments", sequential: dict[str, Any] | None = None
-) -> Measurement:
+def describe(plan: Plan, instruments: Instruments, sequential: dict[str, Any] | None = None) -> Measurement:
     """Write down what is about to be measured."""
     config = plan.config
     return Measurement(
@@ -224,7 +222,7 @@ def describe(
     )
 
 
-def used(instruments: "Instruments") -> tuple[JudgeUsed, ...]:
+def used(instruments: Instruments) -> tuple[JudgeUsed, ...]:
     """Write down every judge; which words a judge knows for concepts is in the records already."""
     return tuple(
         JudgeUsed(

@@ -5,14 +5,11 @@ It is stored with the records when they are judged, so that no model and no netw
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fairbench.errors import UserError, invalid
-
-if TYPE_CHECKING:
-    pass
 
 MEASUREMENT = "measurement.json"
 SCHEMA_VERSION = 3
