@@ -27,7 +27,14 @@ FACE_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class AttributeSpace:
-    """One attribute, or the product of several."""
+    """One attribute, or the product of several.
+
+    Examples
+    --------
+    >>> space = AttributeSpace.parse("gender,race")
+    >>> space.size, space.labels[5]
+    (8, 'male Black')
+    """
 
     names: tuple[str, ...]
 
@@ -72,7 +79,14 @@ class AttributeSpace:
 
 @dataclass(frozen=True)
 class TargetDistribution:
-    """What every prompt's images should be distributed like: independent marginals, one per attribute."""
+    """What every prompt's images should be distributed like: independent marginals, one per attribute.
+
+    Examples
+    --------
+    >>> target = TargetDistribution.parse("gender=0.25/0.75", AttributeSpace.parse("gender,age"))
+    >>> target.joint(["gender", "age"]).tolist()
+    [0.125, 0.125, 0.375, 0.375]
+    """
 
     probabilities: dict[str, tuple[float, ...]]
 

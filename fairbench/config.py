@@ -29,7 +29,14 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class RunConfig(BaseModel):
-    """Everything that decides what a run computes; nothing that does not, such as where it is stored."""
+    """Everything that decides what a run computes; nothing that does not, such as where it is stored.
+
+    Examples
+    --------
+    >>> config = RunConfig(attributes="gender,race", seed=1)
+    >>> config.attributes, config.digest() == RunConfig(attributes=["gender", "race"], seed=1).digest()
+    (('gender', 'race'), True)
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -94,7 +101,13 @@ class RunConfig(BaseModel):
 
 
 def make_config(settings: Mapping[str, Any], where: str = "") -> RunConfig:
-    """Check ``settings``; ``where`` they came from begins the ``UserError`` about a wrong one."""
+    """Check ``settings``; ``where`` they came from begins the ``UserError`` about a wrong one.
+
+    Examples
+    --------
+    >>> make_config({"method": "original", "seed": 1}).seed
+    1
+    """
     try:
         return RunConfig.model_validate(dict(settings))
     except ValidationError as error:
@@ -110,6 +123,16 @@ def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None) ->
     ------
     UserError
         The file is missing or not YAML, or a key is unknown or mistyped.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "run.yaml")
+    ...     _ = path.write_text("seed: 1")
+    ...     config = load_config(path, {"steps": 20, "method": None})
+    >>> config.seed, config.steps, config.method
+    (1, 20, 'biased_dft')
     """
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     return make_config({**read_yaml(path), **given}, str(path))
@@ -124,6 +147,11 @@ def spec(text: str) -> tuple[str, dict[str, JsonValue]]:
     ------
     UserError
         It is not of that form, or an option is given twice.
+
+    Examples
+    --------
+    >>> spec("biased_dft[rank=8,lr=1e-3]")
+    ('biased_dft', {'rank': 8, 'lr': 0.001})
     """
     form = re.fullmatch(r"\s*([^\[\]]+?)\s*(?:\[([^\[\]]*)\])?\s*", text)
     if not form:
@@ -140,7 +168,13 @@ def spec(text: str) -> tuple[str, dict[str, JsonValue]]:
 
 
 def spelled(name: str, options: dict[str, Any]) -> str:
-    """Write a name and its options as they are typed: ``portraits-renderer[male=0.5]``."""
+    """Write a name and its options as they are typed: ``portraits-renderer[male=0.5]``.
+
+    Examples
+    --------
+    >>> spelled("biased_dft", {"rank": 8}), spelled("original", {})
+    ('biased_dft[rank=8]', 'original')
+    """
     return f"{name}[{','.join(f'{key}={value}' for key, value in options.items())}]" if options else name
 
 

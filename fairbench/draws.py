@@ -38,6 +38,13 @@ class Draw:
         The joint target t over the classes, row-major like ``AttributeSpace.labels``.
     planned
         Seed -> class, for ``quota``; a seed outside it is drawn iid.
+
+    Examples
+    --------
+    The multiples of 0.618 modulo 1 are 0, 0.618, 0.236 and 0.854:
+
+    >>> Draw("by-seed", (0.5, 0.5))([0, 1, 2, 3]).tolist()
+    [0, 1, 0, 1]
     """
 
     rule: Rule

@@ -10,12 +10,32 @@ MARKED = re.compile(r"(<!-- tables -->\n).*(<!-- end of tables -->)", re.DOTALL)
 
 
 def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Lay out ``rows`` under ``head``."""
+    """Lay out ``rows`` under ``head``.
+
+    Examples
+    --------
+    >>> print(markdown_table(["run", "bias"], [["original", 0.5]]))
+    | run | bias |
+    | --- | --- |
+    | original | 0.5 |
+    """
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
 def write_between_marks(page: Path, text: str) -> None:
-    """Put ``text`` in the place of what stands between the two marks of a page, see `MARKED`."""
+    r"""Put ``text`` in the place of what stands between the two marks of a page, see `MARKED`.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     page = Path(folder, "page.md")
+    ...     _ = page.write_text("<!-- tables -->\nold <!-- end of tables -->")
+    ...     write_between_marks(page, "new ")
+    ...     print(page.read_text())
+    <!-- tables -->
+    new <!-- end of tables -->
+    """
     now = page.read_text(encoding="utf-8")
     atomic_write_text(page, MARKED.sub(lambda found: found[1] + text + found[2], now))

@@ -15,13 +15,25 @@ def image_seed(suite: str, version: str, prompt_id: str, index: int, base_seed: 
     """Seed of one image: the first 8 bytes of sha256 over ``suite|version|prompt_id|index|base_seed``.
 
     Read big-endian and masked to 63 bits, so that it fits a signed integer column.
+
+    Examples
+    --------
+    >>> seed = image_seed("occupations", "1", "nurse", 0, 0)
+    >>> 0 <= seed < 2**63, seed == image_seed("occupations", "1", "nurse", 1, 0)
+    (True, False)
     """
     identity = "|".join((suite, version, prompt_id, str(index), str(base_seed)))
     return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") & (2**63 - 1)
 
 
 def generators(seeds: Iterable[int]) -> "list[torch.Generator]":
-    """One CPU generator per seed: the same noise whatever device the model is on."""
+    """One CPU generator per seed: the same noise whatever device the model is on.
+
+    Examples
+    --------
+    >>> [generator.initial_seed() for generator in generators([3, 5])]
+    [3, 5]
+    """
     import torch
 
     return [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]

@@ -40,6 +40,13 @@ class PromptSuite(BaseModel):
     """Concepts in splits, and the templates that turn them into prompts.
 
     No concept may be in two splits, because what is tested must not have been trained on.
+
+    Examples
+    --------
+    >>> about = {"name": "drinks", "version": "1", "licence": "MIT", "source": "none", "placeholder": "who"}
+    >>> suite = PromptSuite(**about, templates=["{who} with a cup"], splits={"test": ["a nurse", "a cook"]})
+    >>> [prompt.text for prompt in suite.prompts("test")]
+    ['a nurse with a cup', 'a cook with a cup']
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -131,7 +138,13 @@ class PromptSuite(BaseModel):
 
 
 def list_suites() -> list[str]:
-    """Names of the packaged suites."""
+    """Names of the packaged suites.
+
+    Examples
+    --------
+    >>> "occupations" in list_suites()
+    True
+    """
     return sorted(
         entry.name.removesuffix(".yaml")
         for entry in files("fairbench.prompts").iterdir()
@@ -147,6 +160,11 @@ def load_suite(name: str | Path) -> PromptSuite:
     UserError
         There is no such suite or file, it is not YAML, a key is unknown, missing or mistyped, a split is
         empty, a concept is there twice, or a template lacks its placeholder.
+
+    Examples
+    --------
+    >>> load_suite("occupations").prompts("train")[0].text
+    'a photo of the face of a nurse, a person'
     """
     if str(name).endswith((".yaml", ".yml")):
         content = read_yaml(name)

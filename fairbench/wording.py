@@ -28,7 +28,13 @@ SOUNDS_LIKE_A_VOWEL = re.compile(
 
 
 def class_words(space: AttributeSpace) -> list[str]:
-    """Return the adjectives of every class of ``space``, like its labels: ``"old Black female"``."""
+    """Return the adjectives of every class of ``space``, like its labels: ``"old Black female"``.
+
+    Examples
+    --------
+    >>> class_words(AttributeSpace.parse("gender,age"))
+    ['young female', 'old female', 'young male', 'old male']
+    """
     return [" ".join(_words(space, k).values()) for k in range(space.size)]
 
 
@@ -36,6 +42,11 @@ def other_words(prompt: str, space: AttributeSpace, k: int) -> str:
     """Return the words of all classes but class ``k``, attribute by attribute: "white, Indian, Asian, male".
 
     An attribute for which ``prompt`` does not have the word of that class is left out.
+
+    Examples
+    --------
+    >>> other_words("a photo of a female nurse", AttributeSpace.parse("gender"), 0)
+    'male'
     """
     own = {name: word for name, word in _words(space, k).items() if _contains(prompt, [word])}
     return ", ".join(word for name in own for word in WORDS[name].values() if word != own[name])
@@ -51,6 +62,11 @@ def described(prompt: str, space: AttributeSpace, k: int) -> str:
     ------
     UserError
         The prompt has no subject.
+
+    Examples
+    --------
+    >>> described("a photo of the face of an engineer", AttributeSpace.parse("gender"), 0)
+    'a photo of the face of a female engineer'
     """
     words = [word for name, word in _words(space, k).items() if not names(prompt, name)]
     found = _subject(prompt)
@@ -70,17 +86,34 @@ def subject(prompt: str) -> str:
     ------
     UserError
         The prompt has no subject.
+
+    Examples
+    --------
+    >>> subject("a photo of a police officer, a person")
+    'police officer'
     """
     return _subject(prompt)["subject"].strip()
 
 
 def with_article(noun: str) -> str:
-    """Return ``noun`` with "a" or "an" before it."""
+    """Return ``noun`` with "a" or "an" before it.
+
+    Examples
+    --------
+    >>> with_article("engineer"), with_article("user")
+    ('an engineer', 'a user')
+    """
     return f"{'an' if SOUNDS_LIKE_A_VOWEL.match(noun) else 'a'} {noun}"
 
 
 def substituted(prompt: str, old: str, new: str) -> str:
-    """Return ``prompt`` with ``new`` in the place of ``old``, and the article that ``new`` asks for."""
+    """Return ``prompt`` with ``new`` in the place of ``old``, and the article that ``new`` asks for.
+
+    Examples
+    --------
+    >>> substituted("a photo of a nurse", "nurse", "engineer")
+    'a photo of an engineer'
+    """
     return re.sub(rf"(?:\ban? )?{re.escape(old)}", lambda match: _like(match[0], old, new), prompt, count=1)
 
 
@@ -89,7 +122,13 @@ def _like(found: str, old: str, new: str) -> str:
 
 
 def names(prompt: str, attribute: str) -> bool:
-    """Tell whether ``prompt`` names a class of ``attribute`` by one of its usual words."""
+    """Tell whether ``prompt`` names a class of ``attribute`` by one of its usual words.
+
+    Examples
+    --------
+    >>> names("a photo of a woman", "gender"), names("a photo of a nurse", "gender")
+    (True, False)
+    """
     return _contains(prompt, [*WORDS[attribute].values(), *NOUNS.get(attribute, ())])
 
 

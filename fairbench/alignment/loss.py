@@ -33,6 +33,14 @@ def alignment_loss(
     References
     ----------
     "Finetuning Text-to-Image Diffusion Models for Fairness", arXiv 2311.07604, the loss L_align.
+
+    Examples
+    --------
+    Even logits, and two images of which one is sure enough of its class: half of ``log 2``.
+
+    >>> sure = Targets(q=torch.eye(2), label=torch.tensor([0, 1]), confidence=torch.tensor([0.9, 0.7]))
+    >>> round(float(alignment_loss({"gender": torch.zeros(2, 2)}, {"gender": sure})), 3)
+    0.347
     """
     return torch.stack([_one(logits[name].float(), targets[name], threshold) for name in targets]).sum()
 

@@ -79,6 +79,14 @@ def expected_targets(
     References
     ----------
     "Finetuning Text-to-Image Diffusion Models for Fairness", arXiv 2311.07604, its first contribution.
+
+    Examples
+    --------
+    Of two images one is to be of each class with probability 1/2, both of the same one with 1/4 each:
+
+    >>> judged = {"gender": torch.tensor([[0.9, 0.1], [0.2, 0.8]])}
+    >>> expected_targets(judged, [0.5, 0.5])["gender"].q.tolist()
+    [[0.75, 0.25], [0.25, 0.75]]
     """
     if draws is not None and draws < 1:
         raise UserError(f"draws is {draws}: give a positive number")

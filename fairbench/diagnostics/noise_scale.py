@@ -28,13 +28,30 @@ def gradient_noise_scale(gradients: Tensor) -> float | None:
     References
     ----------
     McCandlish et al., "An Empirical Model of Large-Batch Training", arXiv 1812.06162, appendix A.1.
+
+    Examples
+    --------
+    The variance is 2, the squared gradient 3, see `squared_norm_and_variance`:
+
+    >>> import torch
+    >>> round(gradient_noise_scale(torch.tensor([[1.0], [3.0]])), 3)
+    0.667
     """
     squared, trace = squared_norm_and_variance(gradients)
     return trace / squared if squared > 0 and math.isfinite(trace / squared) else None
 
 
 def squared_norm_and_variance(gradients: Tensor) -> tuple[float, float]:
-    r"""Return unbiased estimates of :math:`|G|^2` and :math:`\mathrm{tr}\,\Sigma` from N x P gradients."""
+    r"""Return unbiased estimates of :math:`|G|^2` and :math:`\mathrm{tr}\,\Sigma` from N x P gradients.
+
+    Examples
+    --------
+    The variance of 1 and 3 is 2, and their squared mean exceeds the squared gradient by half of it:
+
+    >>> import torch
+    >>> squared_norm_and_variance(torch.tensor([[1.0], [3.0]]))
+    (3.0, 2.0)
+    """
     gradients = gradients.double()
     count = len(gradients)
     of_one = gradients.square().sum(1).mean().item()

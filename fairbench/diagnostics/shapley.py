@@ -11,7 +11,13 @@ Part = TypeVar("Part")
 
 
 def subsets(parts: Sequence[Part]) -> list[frozenset[Part]]:
-    """Return all 2^k subsets of k parts, the empty one first and all of them last."""
+    """Return all 2^k subsets of k parts, the empty one first and all of them last.
+
+    Examples
+    --------
+    >>> [sorted(some) for some in subsets("ab")]
+    [[], ['a'], ['b'], ['a', 'b']]
+    """
     return [frozenset(some) for size in range(len(parts) + 1) for some in combinations(parts, size)]
 
 
@@ -33,6 +39,15 @@ def shapley(parts: Sequence[Part], values: Mapping[frozenset[Part], np.ndarray])
     References
     ----------
     Shapley, "A Value for n-Person Games", 1953.
+
+    Examples
+    --------
+    Alone, a brings 1 and b brings 2; together they bring 5. The 2 on top are shared.
+
+    >>> brings = {"": 0, "a": 1, "b": 2, "ab": 5}
+    >>> values = {frozenset(some): np.array(brought) for some, brought in brings.items()}
+    >>> {part: float(value) for part, value in shapley("ab", values).items()}
+    {'a': 2.0, 'b': 3.0}
     """
     found = {}
     for part in parts:
@@ -58,6 +73,11 @@ def resampled(
     """Return the percentile bootstrap interval of a statistic of paired columns, one row per prompt.
 
     A resample in which the statistic has no value (nan) is left out; None where less than half have one.
+
+    Examples
+    --------
+    >>> resampled([np.ones(3)], lambda columns: columns[0].mean(), resamples=99)
+    (1.0, 1.0)
     """
     rng = np.random.default_rng(seed)
     rows = rng.integers(len(columns[0]), size=(resamples, len(columns[0])))

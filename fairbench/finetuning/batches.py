@@ -22,6 +22,13 @@ class Batch:
 
     ``total`` counts the images of the whole update, which its loss is a mean over. ``generator`` is for what
     the update draws as a whole, the same in every process.
+
+    Examples
+    --------
+    >>> texts = ["a nurse", "a nurse", "a cook", "a cook"]
+    >>> batch = Batch(0, texts, [1, 2, 3, 4], images_per_prompt=2, generator=torch.Generator(), total=4)
+    >>> batch.share(1, 2).pictures
+    [('a cook', 3), ('a cook', 4)]
     """
 
     update: int
@@ -46,6 +53,15 @@ class Batches:
     """Shuffled epochs of prompts, each with a few noises out of its own finite bank.
 
     The bank lets the original model's pictures be made once per (prompt, seed) instead of at every visit.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from fairbench.suites import load_suite
+    >>> prompts = load_suite("occupations").prompts("train")
+    >>> context = SimpleNamespace(prompts=prompts, suite="occupations", suite_version="1", seed=0)
+    >>> Batches(context, prompts_per_update=2, images_per_prompt=3, bank=8)[0].total
+    6
     """
 
     def __init__(

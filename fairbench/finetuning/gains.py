@@ -48,6 +48,17 @@ def direct_path_gains(scheduler: Any, num_inference_steps: int) -> tuple[torch.T
     ------
     UserError
         If the scheduler does not predict noise, or the number of steps is not positive.
+
+    Examples
+    --------
+    One step of DDIM divides by :math:`\sqrt{\bar\alpha}` what is left of the latent without the noise, so
+    :math:`a = -\sqrt{1 - \bar\alpha} / \sqrt{\bar\alpha}`:
+
+    >>> from diffusers import DDIMScheduler
+    >>> half_noise = DDIMScheduler(num_train_timesteps=1, trained_betas=[0.5])
+    >>> timesteps, gains = direct_path_gains(half_noise, 1)
+    >>> timesteps.tolist(), gains.round(decimals=3).tolist()
+    ([0], [-1.0])
     """
     timesteps, gains = path_gains(scheduler, num_inference_steps)
     return timesteps, gains[-1]
@@ -60,6 +71,15 @@ def path_gains(scheduler: Any, num_inference_steps: int) -> tuple[torch.Tensor, 
     along the sampler alone; it is zero for :math:`i > j` and its last row is `direct_path_gains`.
 
     Raises like `direct_path_gains`.
+
+    Examples
+    --------
+    One step as in `direct_path_gains`, :math:`a = -\sqrt{0.8} / \sqrt{0.2}`:
+
+    >>> from diffusers import DDIMScheduler
+    >>> timesteps, gains = path_gains(DDIMScheduler(num_train_timesteps=1, trained_betas=[0.8]), 1)
+    >>> gains.round(decimals=3).tolist()
+    [[-2.0]]
     """
     timesteps, gains, _ = probed(scheduler, num_inference_steps)
     return timesteps, gains
@@ -71,6 +91,15 @@ def probed(scheduler: Any, num_inference_steps: int) -> tuple[torch.Tensor, torc
     The scheduler is run once from :math:`z_T = 0` on a batch of S rows; row i sees a unit noise
     prediction at step i and zero elsewhere. Clipping and thresholding of the predicted image are
     switched off: the gains are those of the affine part.
+
+    Examples
+    --------
+    One step as in `path_gains`; DDIM hands its latents to the U-Net as they are:
+
+    >>> from diffusers import DDIMScheduler
+    >>> timesteps, gains, scales = probed(DDIMScheduler(num_train_timesteps=1, trained_betas=[0.8]), 1)
+    >>> gains.round(decimals=3).tolist(), scales.tolist()
+    ([[-2.0]], [1.0])
     """
     if num_inference_steps < 1:
         raise UserError(f"the number of denoising steps must be at least 1, not {num_inference_steps}")
@@ -107,6 +136,12 @@ def step_weights(timesteps: torch.Tensor, gains: torch.Tensor, mode: str, schedu
       authors' code does (arXiv 2311.07604): flat for DDPM, uneven for other samplers.
 
     Shapes: all (S,), float64.
+
+    Examples
+    --------
+    >>> timesteps, gains = torch.tensor([1, 0]), torch.tensor([-1.0, -4.0], dtype=torch.float64)
+    >>> step_weights(timesteps, gains, "standardised", scheduler=None).round(decimals=3).tolist()
+    [-2.0, -2.0]
     """
     if mode == "raw":
         return gains

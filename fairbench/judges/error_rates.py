@@ -19,6 +19,11 @@ def error_rates(confusion: ArrayLike) -> np.ndarray:
     ------
     UserError
         The table is not square, holds a negative value or none at all of some class.
+
+    Examples
+    --------
+    >>> error_rates([[9, 1], [2, 8]]).tolist()
+    [[0.9, 0.1], [0.2, 0.8]]
     """
     table = np.asarray(confusion, dtype=float)
     if table.ndim != 2 or table.shape[0] != table.shape[1] or not (table >= 0).all():
@@ -38,6 +43,11 @@ def inverse_rates(confusion: ArrayLike) -> np.ndarray:
     ------
     UserError
         As `error_rates`, or the judge hardly tells two classes apart.
+
+    Examples
+    --------
+    >>> inverse_rates([[3, 1], [1, 3]]).round(3).tolist()
+    [[1.5, -0.5], [-0.5, 1.5]]
     """
     rates = error_rates(confusion)
     if not np.linalg.cond(rates) < WORST_CONDITION:

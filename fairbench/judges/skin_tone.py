@@ -39,6 +39,13 @@ def srgb_to_lab(colours: "Tensor") -> "Tensor":
     References
     ----------
     IEC 61966-2-1 (sRGB), CIE 15 (CIELAB).
+
+    Examples
+    --------
+    White is as light as can be:
+
+    >>> round(float(srgb_to_lab(torch.ones(1, 3))[0, 0]), 3)
+    100.0
     """
     colours = colours.clamp(0, 1)
     linear = torch.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
@@ -52,7 +59,14 @@ def srgb_to_lab(colours: "Tensor") -> "Tensor":
 
 
 def monk_lab() -> "Tensor":
-    """Return the 10 x 3 CIELAB coordinates of the Monk scale."""
+    """Return the 10 x 3 CIELAB coordinates of the Monk scale.
+
+    Examples
+    --------
+    >>> tones = monk_lab()
+    >>> tuple(tones.shape), bool(tones[0, 0] > tones[9, 0])
+    ((10, 3), True)
+    """
     return srgb_to_lab(torch.tensor([list(bytes.fromhex(tone)) for tone in MONK]) / 255)
 
 
@@ -62,6 +76,11 @@ def typology_angle(lab: "Tensor") -> "Tensor":
     References
     ----------
     Chardon, Cretois & Hourseau, "Skin colour typology and suntanning pathways", 1991.
+
+    Examples
+    --------
+    >>> round(float(typology_angle(torch.tensor([[60.0, 0.0, 10.0]]))), 3)
+    45.0
     """
     return torch.rad2deg(torch.atan2(lab[:, 0] - 50, lab[:, 2]))
 
@@ -78,6 +97,15 @@ def skin_colour(faces: "Tensor") -> "tuple[Tensor, Tensor]":
     ----------
     faces
         N x 3 x H x W in [0, 1], each filled by one face.
+
+    Examples
+    --------
+    A face all in the fifth tone of the scale:
+
+    >>> tone = torch.tensor(list(bytes.fromhex(MONK[4]))) / 255
+    >>> colour, share = skin_colour(tone.view(1, 3, 1, 1).expand(1, 3, 8, 8))
+    >>> torch.allclose(colour, monk_lab()[4:5], atol=0.01), float(share)
+    (True, 1.0)
     """
     lab = srgb_to_lab(faces.float()).flatten(2)
     inside = _ellipse(faces.shape[2], faces.shape[3], faces.device)
@@ -98,7 +126,16 @@ def _ellipse(height: int, width: int, device: "torch.device") -> "Tensor":
 
 
 class SkinToneReader(nn.Module):
-    """Reads ``skin_tone`` off the face box itself, not enlarged."""
+    """Reads ``skin_tone`` off the face box itself, not enlarged.
+
+    Examples
+    --------
+    A face all in the fifth tone of the scale, whose number is 4:
+
+    >>> tone = torch.tensor(list(bytes.fromhex(MONK[4]))) / 255
+    >>> SkinToneReader()(tone.view(1, 3, 1, 1).expand(1, 3, 8, 8))["skin_tone"].argmax(1).tolist()
+    [4]
+    """
 
     image_size, tight = SIZE, True
     tones: "Tensor"

@@ -31,6 +31,13 @@ def coincidences(labels: ArrayLike, classes: int) -> np.ndarray:
         say c; a unit that fewer than two have judged gives zeros.
     classes
         K.
+
+    Examples
+    --------
+    Two judges of one image, who disagree:
+
+    >>> coincidences([[0], [1]], 2).tolist()
+    [[[0.0, 1.0], [1.0, 0.0]]]
     """
     table = np.asarray(labels, dtype=int)
     said = (table[..., None] == np.arange(classes)).sum(axis=0).astype(float)
@@ -54,6 +61,13 @@ def alpha(coincidence: ArrayLike) -> np.ndarray:
     References
     ----------
     Krippendorff, "Computing Krippendorff's Alpha-Reliability", University of Pennsylvania 2011.
+
+    Examples
+    --------
+    Judges who always agree, and some who do not: ``1 - 5 * 2 / (36 - 18)``.
+
+    >>> alpha([[[2, 0], [0, 2]], [[2, 1], [1, 2]]]).round(3).tolist()
+    [1.0, 0.444]
     """
     table = np.asarray(coincidence, dtype=float)
     marginal = table.sum(axis=-1)
@@ -66,7 +80,17 @@ def alpha(coincidence: ArrayLike) -> np.ndarray:
 def agreement(
     records: pd.DataFrame, judges: Sequence[str], attribute: str, *, resamples: int = 2000, seed: int = 0
 ) -> Estimate:
-    """Return alpha over all images, with the 95 % percentile interval of a bootstrap over prompts."""
+    """Return alpha over all images, with the 95 % percentile interval of a bootstrap over prompts.
+
+    Examples
+    --------
+    Two judges who say the same of two images:
+
+    >>> says = {"face": [1, 1], "gender/female": [0.9, 0.2], "gender/male": [0.1, 0.8]}
+    >>> records = pd.DataFrame({f"{judge}/{name}": says[name] for judge in "ab" for name in says})
+    >>> agreement(records.assign(prompt_id="nurse"), ["a", "b"], "gender")
+    {'value': 1.0, 'interval': None}
+    """
     judged = [judged_labels(records, judge, attribute) for judge in judges]
     units = coincidences([labels for labels, _ in judged], len(judged[0][1]))
     rows, prompts = pd.factorize(records["prompt_id"])
@@ -100,6 +124,16 @@ def gaming_gap(
         As in `fairbench.metrics.counts.judged_labels`.
     target
         K probabilities that bias is measured from; None for uniform.
+
+    Examples
+    --------
+    Of two images, a sees one of each class (bias 0), and b two of the same (bias 1):
+
+    >>> records = pd.DataFrame({"prompt_id": "nurse", "a/face": [1, 1], "b/face": [1, 1]})
+    >>> records[["a/gender/female", "a/gender/male"]] = [[1, 0], [0, 1]]
+    >>> records[["b/gender/female", "b/gender/male"]] = [[1, 0], [1, 0]]
+    >>> gaming_gap(records, "a", ["b"], "gender")
+    {'value': -1.0, 'interval': None}
     """
     held_out = [prompt_biases(count_table(records, judge, attribute), target) for judge in judges]
     learnt = prompt_biases(count_table(records, training_judge, attribute), target)

@@ -24,6 +24,13 @@ def corrected_frequencies(frequency: ArrayLike, confusion: ArrayLike) -> np.ndar
     ----------
     Rogan and Gladen, "Estimating prevalence from the results of a screening test", 1978, for two classes;
     "adjusted classify and count" in the quantification literature.
+
+    Examples
+    --------
+    Of as many of both classes, this judge calls 0.9 / 2 + 0.2 / 2 the first one:
+
+    >>> corrected_frequencies([0.55, 0.45], [[9, 1], [2, 8]]).round(3).tolist()
+    [0.5, 0.5]
     """
     return np.asarray(frequency, dtype=float) @ inverse_rates(confusion).T
 
@@ -33,6 +40,13 @@ def redrawn_inverses(confusion: ArrayLike, draws: int, seed: int = 0) -> np.ndar
 
     An error that was never seen in the table is never drawn either: some hundred labelled images of each
     class are needed before this says how well the errors are known.
+
+    Examples
+    --------
+    A judge that was never seen to err:
+
+    >>> redrawn_inverses([[5, 0], [0, 5]], draws=1).round(3).tolist()
+    [[[1.0, 0.0], [0.0, 1.0]]]
     """
     error_rates(confusion)
     table = np.asarray(confusion, dtype=float)

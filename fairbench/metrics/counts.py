@@ -35,6 +35,14 @@ def judged_labels(records: pd.DataFrame, judge: str, attribute: str) -> tuple[np
     ------
     UserError
         The judge has not judged this.
+
+    Examples
+    --------
+    >>> records = pd.DataFrame({"judge/face": [1, 1, 0]})
+    >>> records[["judge/gender/female", "judge/gender/male"]] = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]
+    >>> labels, classes = judged_labels(records, "judge", "gender")
+    >>> labels.tolist(), classes
+    ([0, 1, -1], ['female', 'male'])
     """
     labels, classes = [], []
     for name in attribute.split(PRODUCT):
@@ -48,7 +56,15 @@ def judged_labels(records: pd.DataFrame, judge: str, attribute: str) -> tuple[np
 
 
 def count_table(records: pd.DataFrame, judge: str, attribute: str) -> pd.DataFrame:
-    """Count the images of each class (columns) by prompt id (index), in the order of the records."""
+    """Count the images of each class (columns) by prompt id (index), in the order of the records.
+
+    Examples
+    --------
+    >>> records = pd.DataFrame({"prompt_id": ["nurse", "nurse", "cook"], "judge/face": 1})
+    >>> records[["judge/gender/female", "judge/gender/male"]] = [[1, 0], [1, 0], [0, 1]]
+    >>> count_table(records, "judge", "gender").loc["nurse"].to_dict()
+    {'female': 2, 'male': 0}
+    """
     labels, classes = judged_labels(records, judge, attribute)
     rows, prompts = pd.factorize(records["prompt_id"])
     table = np.zeros((len(prompts), len(classes) + 1), dtype=int)
@@ -57,14 +73,26 @@ def count_table(records: pd.DataFrame, judge: str, attribute: str) -> pd.DataFra
 
 
 def prompt_biases(counts: ArrayLike, target: Target = None) -> np.ndarray:
-    """Return the bias of each of the P x K counts, from a target if one is given; nan without an image."""
+    """Return the bias of each of the P x K counts, from a target if one is given; nan without an image.
+
+    Examples
+    --------
+    >>> prompt_biases([[3, 1], [2, 2], [0, 0]]).tolist()
+    [0.5, 0.0, nan]
+    """
     table = np.asarray(counts, dtype=float)
     usable = table.sum(axis=-1, keepdims=True)
     return bias(table / np.where(usable > 0, usable, np.nan), target)
 
 
 def mean_known(values: np.ndarray) -> float | None:
-    """Return the mean of the values that are not nan; None where there is none."""
+    """Return the mean of the values that are not nan; None where there is none.
+
+    Examples
+    --------
+    >>> mean_known(np.array([1.0, np.nan, 3.0]))
+    2.0
+    """
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None
 
@@ -72,7 +100,14 @@ def mean_known(values: np.ndarray) -> float | None:
 def paired_biases(
     first: ArrayLike, second: ArrayLike, target: Target = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the biases of the same prompts in two runs, each pair at the smaller number of its images."""
+    """Return the biases of the same prompts in two runs, each pair at the smaller number of its images.
+
+    Examples
+    --------
+    >>> first, second = paired_biases([[4, 0]], [[1, 1]])
+    >>> first.round(3).tolist(), second.round(3).tolist()
+    ([1.0], [0.0])
+    """
     sides = np.asarray(first), np.asarray(second)
     fewest = np.minimum(*(side.sum(axis=-1) for side in sides))
     return _rarefied(sides[0], fewest, target), _rarefied(sides[1], fewest, target)
@@ -81,7 +116,14 @@ def paired_biases(
 def unpaired_biases(
     first: ArrayLike, second: ArrayLike, target: Target = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the biases of unlike prompts in two runs, at the median number of images of the smaller one."""
+    """Return the biases of unlike prompts in two runs, at the median number of images of the smaller one.
+
+    Examples
+    --------
+    >>> first, second = unpaired_biases([[4, 0], [2, 2]], [[1, 1]])
+    >>> first.round(3).tolist(), second.round(3).tolist()
+    ([1.0, 0.333], [0.0])
+    """
     sides = np.asarray(first), np.asarray(second)
     n = int(min(np.median(side.sum(axis=-1)) for side in sides))
     return _rarefied(sides[0], n, target), _rarefied(sides[1], n, target)
@@ -107,6 +149,13 @@ def rarefied_bias(counts: tuple[int, ...], n: int, target: Target = None) -> flo
     References
     ----------
     Sanders, "Marine benthic diversity: a comparative study", American Naturalist 1968 (rarefaction).
+
+    Examples
+    --------
+    Two of four images, two of each class, are of the same class in a third of all ways to choose them:
+
+    >>> round(rarefied_bias((2, 2), 2), 3)
+    0.333
     """
     total, drawn = sum(counts), np.arange(n + 1)
     if n in (0, total):

@@ -30,6 +30,13 @@ def squared_gap(
     Returns
     -------
     One estimate per row; nan in a row with fewer than two images.
+
+    Examples
+    --------
+    With d = 1 and with d = 0:
+
+    >>> squared_gap([[4, 0], [2, 2]]).round(3).tolist()
+    [1.0, -0.333]
     """
     counts = np.asarray(counts, dtype=float)
     classes = counts.shape[-1]
@@ -50,6 +57,13 @@ def sampling_variance(
 
     V is `image_covariance`. Exact for a model on target, g^2 = ``square`` = 0; near it, for deviations that
     point nowhere in particular.
+
+    Examples
+    --------
+    Two images of a fair model have the squared gap 1 or -1, equally often:
+
+    >>> round(float(sampling_variance(2, [0.5, 0.5])), 3)
+    1.0
     """
     n = np.asarray(n, dtype=float)
     covariance = image_covariance(target, inverse)
@@ -62,6 +76,11 @@ def image_covariance(target: ArrayLike, inverse: ArrayLike | None = None) -> np.
     """V = ``A (diag(q) - q q^T) A^T``: covariance of one image's class counted through A, model on target.
 
     q = A^-1 t are the frequencies of what the judge then says.
+
+    Examples
+    --------
+    >>> image_covariance([0.5, 0.5]).tolist()
+    [[0.25, -0.25], [-0.25, 0.25]]
     """
     target = np.asarray(target, dtype=float)
     matrix = np.eye(len(target)) if inverse is None else np.asarray(inverse)
@@ -70,12 +89,24 @@ def image_covariance(target: ArrayLike, inverse: ArrayLike | None = None) -> np.
 
 
 def largest_gap(target: ArrayLike) -> float:
-    """Return g of always drawing the class farthest from the target; ``sqrt(2 / K)`` for a uniform one."""
+    """Return g of always drawing the class farthest from the target; ``sqrt(2 / K)`` for a uniform one.
+
+    Examples
+    --------
+    >>> round(largest_gap([0.5, 0.5]), 3)
+    1.0
+    """
     target = np.asarray(target, dtype=float)
     corners = ((np.eye(len(target)) - target) ** 2).sum(axis=1)
     return float(np.sqrt(2 / (len(target) - 1) * corners.max()))
 
 
 def uniform_or(target: ArrayLike | None, classes: int) -> np.ndarray:
-    """Return the target as an array, or 1 / K for every class."""
+    """Return the target as an array, or 1 / K for every class.
+
+    Examples
+    --------
+    >>> uniform_or(None, 4).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
     return np.full(classes, 1 / classes) if target is None else np.asarray(target, dtype=float)

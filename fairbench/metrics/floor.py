@@ -28,6 +28,13 @@ def noise_floor(n: ArrayLike, classes: int, target: ArrayLike | None = None) -> 
     Returns
     -------
     The expected bias, or None if no prompt has an image.
+
+    Examples
+    --------
+    Two images are of the same class half the time:
+
+    >>> round(noise_floor(2, 2), 3)
+    0.5
     """
     sizes = [int(size) for size in np.atleast_1d(n) if size > 0]
     if not sizes:
@@ -60,6 +67,13 @@ def minimum_detectable_gap(
     Returns
     -------
     The gap, the same in every prompt, or None if no prompt has two images. It may exceed what is possible.
+
+    Examples
+    --------
+    At a power of one half this is the root of the threshold, here ``1.645 sqrt(1 / 100)``:
+
+    >>> round(minimum_detectable_gap([2] * 100, 2, power=0.5), 3)
+    0.406
     """
     sizes = np.array([size for size in np.atleast_1d(n) if size > 1], dtype=float)
     if not len(sizes):

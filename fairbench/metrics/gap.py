@@ -74,6 +74,14 @@ def gap_estimate(
     ------
     UserError
         The confusion matrix is none, or cannot be inverted.
+
+    Examples
+    --------
+    The squared gaps are 1 and -1/3:
+
+    >>> found = gap_estimate([[4, 0], [2, 2]])
+    >>> round(found["square"], 3), round(found["gap"], 3)
+    (0.333, 0.577)
     """
     table = np.atleast_2d(np.asarray(counts, dtype=float))
     table = table[table.sum(axis=1) >= 2]

@@ -20,12 +20,26 @@ LEAST = 4
 
 
 def likeliest(records: pd.DataFrame, judge: str, attribute: str, classes: Sequence[str]) -> np.ndarray:
-    """Return the likeliest class of every image, whether or not there is a face; -1 for nan."""
+    """Return the likeliest class of every image, whether or not there is a face; -1 for nan.
+
+    Examples
+    --------
+    >>> records = pd.DataFrame({"judge/gender/female": [0.9, 0.2], "judge/gender/male": [0.1, 0.8]})
+    >>> likeliest(records, "judge", "gender", ["female", "male"]).tolist()
+    [0, 1]
+    """
     return labels_of(records[[f"{judge}/{attribute}/{name}" for name in classes]])
 
 
 def share_prompts(records: pd.DataFrame, reference: pd.DataFrame) -> bool:
-    """Tell whether the reference has images of any of these prompts."""
+    """Tell whether the reference has images of any of these prompts.
+
+    Examples
+    --------
+    >>> records = pd.DataFrame({"prompt_id": ["nurse", "cook"]})
+    >>> share_prompts(records, records[:1]), share_prompts(records[1:], records[:1])
+    (True, False)
+    """
     return bool(reference["prompt_id"].isin(records["prompt_id"]).any())
 
 
@@ -34,6 +48,13 @@ def prompt_numbers(records: pd.DataFrame, reference: pd.DataFrame) -> tuple[np.n
 
     A reference that has no prompt in common is dealt out over them: who leaves out one prompt at a time then
     leaves out as large a part of it.
+
+    Examples
+    --------
+    >>> records = pd.DataFrame({"prompt_id": ["nurse", "cook"]})
+    >>> ours, theirs = prompt_numbers(records, records[::-1])
+    >>> ours.tolist(), theirs.tolist()
+    ([0, 1], [1, 0])
     """
     tables = (records, reference) if share_prompts(records, reference) else (records,)
     names = {name: k for k, name in enumerate(dict.fromkeys(p for rows in tables for p in rows["prompt_id"]))}
@@ -68,6 +89,14 @@ def within_groups(
     ``recognised`` and the similarities (mean, sd, images), ``vendi`` at the size of the smallest class,
     ``vendi_images``, and ``kid`` against reference images of the same class with its ``interval``.
     None where a class has fewer than four images.
+
+    Examples
+    --------
+    >>> records = pd.DataFrame({"judge/face": [1, 1, 0]})
+    >>> records[["judge/gender/female", "judge/gender/male"]] = [[1, 0], [0, 1], [0, 1]]
+    >>> found = within_groups(records, "judge", "gender", ["female", "male"], None)
+    >>> found["male"]["images"], found["male"]["face_rate"]
+    (1, 0.5)
     """
     labels, face = likeliest(records, judge, attribute, classes), shows_face(records, judge)
     groups = [np.flatnonzero((labels == k) & face) for k in range(len(classes))]
@@ -91,7 +120,13 @@ def within_groups(
 
 
 def recognition(rows: pd.DataFrame, judge: str) -> dict[str, Any]:
-    """Share of images whose concept the judge names, among those whose word it knows."""
+    """Share of images whose concept the judge names, among those whose word it knows.
+
+    Examples
+    --------
+    >>> recognition(pd.DataFrame({"judge/recognised": [1.0, 0.0, None]}), "judge")
+    {'recognised': {'mean': 0.5, 'images': 2}}
+    """
     column = recognised(judge)
     if column not in rows or rows[column].isna().all():
         return {}
@@ -131,6 +166,15 @@ def matched_kid(
     -------
     ``mean`` and ``interval``, ``compared`` (the share of the generated images with a face that the reference
     has the like of) and ``effective`` ( ``(sum w)^2 / sum w^2`` of the reference); None for too few.
+
+    Examples
+    --------
+    >>> import torch
+    >>> records = pd.DataFrame({"prompt_id": ["nurse"] * 4, "judge/face": 1, "judge/gender/male": 1})
+    >>> generated, reference = (records, torch.zeros(4, 1)), (records, torch.ones(4, 1))
+    >>> found = matched_kid(*generated, reference, "judge", {"gender": ["male"]})
+    >>> round(found["mean"], 3), found["compared"], found["effective"]
+    (7.0, 1.0, 4.0)
     """
     theirs, values = reference
     prompts, other_prompts = prompt_numbers(records, theirs)

@@ -36,6 +36,11 @@ def mean_interval(
     References
     ----------
     Efron, "Better Bootstrap Confidence Intervals", JASA 1987; computed by scipy.stats.bootstrap.
+
+    Examples
+    --------
+    >>> mean_interval([0.5, 0.5, None])
+    (0.5, 0.5)
     """
     sample = _present(values)
     if len(sample) < 2:
@@ -61,6 +66,14 @@ def t_interval(values: Iterable[float | None], *, confidence: float = 0.95) -> t
     Returns
     -------
     (low, high), or None for fewer than two prompts.
+
+    Examples
+    --------
+    The mean is 1.5, its standard error 0.5, and the quartiles of t with one degree of freedom -1 and 1:
+
+    >>> low, high = t_interval([1, 2], confidence=0.5)
+    >>> round(low, 3), round(high, 3)
+    (1.0, 2.0)
     """
     sample = _present(values)
     if len(sample) < 2:
@@ -80,6 +93,11 @@ def bounds_interval(bounds: ArrayLike, *, confidence: float = 0.95) -> tuple[flo
         P x 2 least and largest values, one row per prompt, see `fairbench.metrics.bias.bias_bounds`.
     confidence
         The probability with which both means lie inside, at least.
+
+    Examples
+    --------
+    >>> bounds_interval([[0.25, 0.5], [0.25, 0.5]])
+    (0.25, 0.5)
     """
     table = np.asarray(bounds, dtype=float).reshape(-1, 2)
     least, largest = (t_interval(column, confidence=confidence) for column in table.T)

@@ -42,6 +42,13 @@ def imagined_prompts(classes: int, counts: ArrayLike | None = None, *, seed: int
         for which the gaps of two classes are spread evenly between 0 and 1.
     seed
         Of the draws.
+
+    Examples
+    --------
+    A pilot of one image: 1.5 of 2 for its class, 0.5 for the other one.
+
+    >>> imagined_prompts(2, [[1, 0]])[0].tolist()
+    [0.75, 0.25]
     """
     rng = np.random.default_rng(seed)
     if counts is None:
@@ -79,6 +86,13 @@ def plan(
     ------
     UserError
         The mean gap is smaller than the change, so it cannot fall by it.
+
+    Examples
+    --------
+    All images of one class, against even shares: with one image no run can look even, with two it does.
+
+    >>> plan(np.tile([1.0, 0.0], (100, 1)), detect=1, power=0.8, prompts=[100])
+    [Design(prompts=100, images=2)]
     """
     changed = _changed(world, detect)
     moments: dict[int, tuple[float, float]] = {}
@@ -97,7 +111,15 @@ def plan(
 def simulated_power(
     world: np.ndarray, detect: float, design: Design, *, evaluations: int = 500, seed: int = 1
 ) -> float:
-    """Return how often the test itself, on simulated runs of this design, finds the change."""
+    """Return how often the test itself, on simulated runs of this design, finds the change.
+
+    Examples
+    --------
+    As in `plan`: half of the 50 prompts change, and all of these in the same direction.
+
+    >>> simulated_power(np.tile([1.0, 0.0], (100, 1)), 1, Design(prompts=50, images=2), evaluations=10)
+    1.0
+    """
     if design.images is None:
         raise ValueError("the design has no number of images")
     rng = np.random.default_rng(seed)

@@ -41,6 +41,11 @@ def rank_intervals(
     Returns
     -------
     One per run. Runs with equal means share the mean of their places; one without any value is last.
+
+    Examples
+    --------
+    >>> rank_intervals([[0.5, 0.6], [0.1, 0.2]])
+    [{'rank': 2.0, 'interval': (2.0, 2.0)}, {'rank': 1.0, 'interval': (1.0, 1.0)}]
     """
     table = np.asarray(values, dtype=float)
     runs, prompts = table.shape

@@ -43,6 +43,16 @@ class GapSequence:
     ----------
     Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B 2024,
     hedged capital; the weighting is the augmented inverse probability weighting of Robins et al., JASA 1994.
+
+    Examples
+    --------
+    Every image that is seen is of the same class:
+
+    >>> sequence = GapSequence(prompts=3, classes=2)
+    >>> for _ in range(50):
+    ...     sequence.tell(*sequence.ask(1), [[8, 0]])
+    >>> sequence.interval[0] > 0.5, round(sequence.interval[1], 3), int(sequence.images)
+    (True, 1.0, 400)
     """
 
     def __init__(

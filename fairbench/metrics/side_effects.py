@@ -33,6 +33,13 @@ def obedience(
     Per attribute, and for ``all``: ``mean`` and its ``interval`` over prompts, ``images``, ``prompts``,
     ``with_face`` (the mean among images with a face), ``per_class`` (class -> mean), ``per_prompt`` (prompt
     id -> mean).
+
+    Examples
+    --------
+    >>> records = pd.DataFrame({"prompt_id": "nurse", "named/gender": "female", "judge/face": [1, 1]})
+    >>> records[["judge/gender/female", "judge/gender/male"]] = [[1, 0], [0, 1]]
+    >>> obedience(records, "judge", {"gender": ["female", "male"]})["gender"]["mean"]
+    0.5
     """
     named = {name: records[f"named/{name}"] for name in classes if f"named/{name}" in records}
     face, found = shows_face(records, judge), {}
@@ -58,6 +65,13 @@ def preservation(records: pd.DataFrame, judge: str) -> dict[str, Any]:
     -------
     ``clip_i`` and ``dino``, each with ``mean``, ``interval`` over prompts, ``images`` and ``per_prompt``,
     where there is an original to compare with; ``people``: the share of images with a face.
+
+    Examples
+    --------
+    >>> records = pd.DataFrame({"prompt_id": "bridge", "judge/face": [1, 0], "dino": [0.5, 1.0]})
+    >>> found = preservation(records, "judge")
+    >>> found["people"]["mean"], found["dino"]["mean"]
+    (0.5, 0.75)
     """
     found: dict[str, Any] = {"people": _share(records, shows_face(records, judge))}
     for name in ("clip_i", "dino"):
@@ -67,7 +81,14 @@ def preservation(records: pd.DataFrame, judge: str) -> dict[str, Any]:
 
 
 def occupation(records: pd.DataFrame, judge: str) -> dict[str, Any]:
-    """Share of images whose concept is recognised, with its interval; empty where the judge knows no word."""
+    """Share of images whose concept is recognised, with its interval; empty where the judge knows no word.
+
+    Examples
+    --------
+    >>> records = pd.DataFrame({"prompt_id": "nurse", "judge/recognised": [1.0, 0.0, None]})
+    >>> occupation(records, "judge")["recognised"]["mean"]
+    0.5
+    """
     known = recognition(records, judge)
     if not known:
         return {}

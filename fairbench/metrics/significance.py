@@ -61,6 +61,13 @@ def paired_permutation_test(
     Returns
     -------
     The comparison; None if no prompt has a value in both.
+
+    Examples
+    --------
+    Of the four sign patterns, two have a mean as far from 0:
+
+    >>> paired_permutation_test({"nurse": 0.5, "cook": 0.75}, {"nurse": 0.25, "cook": 0.5})
+    {'difference': -0.25, 'p_value': 0.5, 'prompts': 2}
     """
     shared = [(original[key], method[key]) for key in original if key in method]
     both = np.array([pair for pair in shared if None not in pair], dtype=float).reshape(-1, 2)
@@ -100,6 +107,13 @@ def sign_flip_test(
     Returns
     -------
     ... p-values; 1 where no prompt has a value.
+
+    Examples
+    --------
+    Of the eight sign patterns, two have a mean as far from 0, and one of these is above it:
+
+    >>> float(sign_flip_test([1, 2, 3])), float(sign_flip_test([1, 2, 3], alternative="greater"))
+    (0.25, 0.125)
     """
     table = np.nan_to_num(np.asarray(differences, dtype=float))
     signs, drawn = _signs(table.shape[-1], resamples, seed)
@@ -130,6 +144,13 @@ def welch_test(first: ArrayLike, second: ArrayLike, *, alternative: Alternative 
     """Return the p-value of equal means (or of "first no larger") of unpaired prompts, by Welch's t.
 
     1 where one side has fewer than two values, or none of them vary and their means agree.
+
+    Examples
+    --------
+    Here t is ``-sqrt(2)`` with two degrees of freedom, and p is ``1 - 1 / sqrt(2)``:
+
+    >>> round(welch_test([0, 2], [2, 4]), 3)
+    0.293
     """
     sides = [np.asarray(side, dtype=float) for side in (first, second)]
     sides = [side[~np.isnan(side)] for side in sides]
@@ -149,6 +170,11 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     References
     ----------
     Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian J. Statistics 1979.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+    [0.03, 0.06, 0.06]
     """
     values = np.asarray(p_values, dtype=float)
     order = np.argsort(values)
@@ -175,6 +201,13 @@ def equivalence_test(differences: ArrayLike, margin: float) -> Equivalence | Non
     References
     ----------
     Schuirmann, J. Pharmacokinetics and Biopharmaceutics 1987 (TOST).
+
+    Examples
+    --------
+    Mean 0 and standard error 1: p is the chance that t with one degree of freedom exceeds 1.
+
+    >>> round(equivalence_test([-1, 1], margin=1)["p_value"], 3)
+    0.25
     """
     values = np.asarray(differences, dtype=float)
     values = values[~np.isnan(values)]
@@ -215,6 +248,13 @@ def floor_test(
     -------
     The p-value, None without a usable image. It does not hold for images whose classes were balanced
     together: their counts vary less than multinomial ones.
+
+    Examples
+    --------
+    Two images of a fair model are of the same class half the time:
+
+    >>> round(floor_test([[2, 0]]), 1)
+    0.5
     """
     table = np.asarray(counts)
     table = table[table.sum(axis=-1) > 0]
@@ -244,6 +284,13 @@ def upper_bound(
     Returns
     -------
     The bound; None for fewer than `FEWEST_PROMPTS` prompts with an image.
+
+    Examples
+    --------
+    A bound that holds half the time is the mean itself; four prompts have none.
+
+    >>> upper_bound([[3, 1]] * 5, confidence=0.5), upper_bound([[3, 1]] * 4)
+    (0.5, None)
     """
     table = np.asarray(counts)
     table = table[table.sum(axis=-1) > 0]

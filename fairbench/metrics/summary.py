@@ -65,6 +65,13 @@ def summarise(
     UserError
         The records have no judgement by this judge of an attribute, a target or confusion matrix does not fit
         its classes, or the confusion matrix cannot be inverted.
+
+    Examples
+    --------
+    >>> records = pd.DataFrame({"prompt_id": "nurse", "prompt": "a nurse", "judge/face": [1, 1, 1, 1]})
+    >>> records[["judge/gender/female", "judge/gender/male"]] = [[1, 0], [1, 0], [1, 0], [0, 1]]
+    >>> summarise(records, "judge", ["gender"])["gender"]["bias_mean"]
+    0.5
     """
     product = PRODUCT.join(space_names)
     judged = {name: judged_labels(records, judge, name) for name in (*space_names, product)}

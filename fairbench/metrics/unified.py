@@ -42,6 +42,16 @@ def unified_interval(
     ----------
     Feldman and Cousins, "Unified approach to the classical statistical analysis of small signals",
     Phys. Rev. D 57, 3873, 1998: the Gaussian with a mean bounded at zero.
+
+    Examples
+    --------
+    Far from 0 it is ``sqrt(square -+ 1.96 sd)``; near it, it holds 0.
+
+    >>> low, high = unified_interval(0.25, lambda gaps: np.full_like(gaps, 0.05**2))
+    >>> round(low, 2), round(high, 2)
+    (0.39, 0.59)
+    >>> unified_interval(-0.01, lambda gaps: np.full_like(gaps, 0.05**2))[0]
+    0.0
     """
     tested, low, high = _acceptance(confidence)
     estimate = float(
