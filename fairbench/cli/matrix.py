@@ -13,7 +13,6 @@ from fairbench.errors import UserError
 if TYPE_CHECKING:
     from fairbench.progress import Progress
     from fairbench.runs.matrix import Cell, Outcome
-    from fairbench.runs.run import Draw
 
 SINGLE = {"--method": "methods", "--attributes": "attributes", "--seed": "seeds"}
 
@@ -22,43 +21,40 @@ def run_matrix(
     matrix: Path | None,
     methods: Sequence[str] | None,
     config: Path | None,
-    overrides: dict[str, Any],
+    given: dict[str, Any],
     training: dict[str, Any],
     out: Path | None,
     *,
     fresh: bool,
     as_json: bool,
-    draw: "Draw",
 ) -> int:
     """Run all cells, show how each went, and return the exit code: 1 if one of them failed."""
     for option, value in training.items():
-        if value is not None:
-            raise UserError(f"{option} is an option of a method: write it as NAME[{option}={value}]")
+        raise UserError(f"{option} is an option of a method: write it as NAME[{option}={value}]")
     from fairbench.finetuning.processes import Processes
 
     if Processes().count > 1:
         raise UserError("several runs are one process: launch each run by itself, with one --method")
-    cells = (
-        _from_file(matrix, methods, config, overrides)
-        if matrix
-        else _from_methods(methods, config, overrides)
-    )
+    cells = _from_file(matrix, methods, config, given) if matrix else _from_methods(methods, config, given)
     place = out or (Path("runs") / matrix.stem if matrix else Path("runs"))
 
     from fairbench.cli.output import make_console, print_json
-    from fairbench.report.matrix import cells_frame, draw_all, lay_out
+    from fairbench.report.matrix import draw_all, lay_out, matrix_rows
+    from fairbench.report.pictures import paint
     from fairbench.runs.matrix import run_cells
     from fairbench.storage import atomic_write_json
+    from fairbench.store.layout import MATRIX
 
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
-    outcomes = run_cells(cells, place, fresh=fresh, progress=_progress(len(cells), as_json), draw=draw)
+    outcomes = run_cells(cells, place, fresh=fresh, progress=_progress(len(cells), as_json), paint=paint)
     for outcome in outcomes:
         _explain(outcome)
-    rows = cells_frame(outcomes)
-    atomic_write_json(place / "matrix.json", rows)
+    rows = matrix_rows(outcomes)
+    content = [row.to_json() for row in rows]
+    atomic_write_json(place / MATRIX, content)
     pictures = draw_all(outcomes, place)
     if as_json:
-        print_json(rows)
+        print_json(content)
     else:
         console = make_console()
         console.print(lay_out(rows))
@@ -69,27 +65,24 @@ def run_matrix(
 
 
 def _from_file(
-    path: Path, methods: Sequence[str] | None, config: Path | None, overrides: dict[str, Any]
+    path: Path, methods: Sequence[str] | None, config: Path | None, given: dict[str, Any]
 ) -> "list[Cell]":
     from fairbench.runs.matrix import load_matrix
 
-    given = {"--method": methods, "--attributes": overrides["attributes"], "--seed": overrides["seed"]}
-    for option, value in given.items():
+    varied = {"--method": methods, "--attributes": given.get("attributes"), "--seed": given.get("seed")}
+    for option, value in varied.items():
         if value is not None:
             raise UserError(f"{option} and --matrix: list it under {SINGLE[option]} in {path}")
     if config:
         raise UserError(f"--config and --matrix: put the settings under settings in {path}")
-    return load_matrix(path, overrides)
+    return load_matrix(path, given)
 
 
-def _from_methods(
-    methods: Sequence[str] | None, config: Path | None, overrides: dict[str, Any]
-) -> "list[Cell]":
+def _from_methods(methods: Sequence[str] | None, config: Path | None, given: dict[str, Any]) -> "list[Cell]":
     from fairbench.runs.matrix import Matrix, make_cells
     from fairbench.storage import read_yaml
 
-    settings = read_yaml(config) if config else {}
-    settings |= {key: value for key, value in overrides.items() if value is not None}
+    settings = (read_yaml(config) if config else {}) | given
     attributes, seed = settings.pop("attributes", "gender"), settings.pop("seed", 0)
     names = attributes if isinstance(attributes, str) else ",".join(map(str, attributes))
     for key in ("method", "method_options"):
@@ -102,7 +95,7 @@ def _progress(total: int, quiet: bool) -> "Callable[[Cell], Any]":
 
     @contextmanager
     def progress(cell: "Cell") -> "Iterator[Progress]":
-        from fairbench.cli.progress import live_progress
+        from fairbench.report.live import live_progress
 
         nonlocal done
         done += 1
