@@ -5,6 +5,7 @@ Everything else that is raised is a fault of ours and keeps its traceback.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +13,16 @@ if TYPE_CHECKING:
 
 
 class UserError(Exception):
-    """A mistake the user can put right; its message is one line that says what to do."""
+    """A mistake the user can put right; its message is one line that says what to do.
+
+    Examples
+    --------
+    >>> import fairbench
+    >>> fairbench.load_model("portrait")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    fairbench.errors.UserError: unknown model 'portrait': did you mean 'portraits'? ...
+    """
 
 
 class Unsupported(UserError):
@@ -30,6 +40,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = get_close_matches(str(name).lower(), lowered, n=1)
     hint = f": did you mean {lowered[near[0]]!r}?" if near else ";"
     return UserError(f"unknown {kind} {name!r}{hint} known: {', '.join(known) or 'none'}")
+
+
+def one_line(error: BaseException, *, named: bool = False) -> str:
+    """Return the message of an error in one line, not without end; with its type in front if ``named``."""
+    text, kind = shorten(str(error), 400, placeholder=" ..."), type(error).__name__
+    return f"{kind}: {text}" if named else text or kind
 
 
 def invalid(what: str, error: "ValidationError", known: Iterable[str] = ()) -> UserError:

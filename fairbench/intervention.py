@@ -1,13 +1,16 @@
-"""What a method is given, and what it hands back."""
+"""What a method is, what it is given, and what it hands back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
-from fairbench.draws import DrawClass
+from fairbench.draws import Draw, DrawClass
 from fairbench.storage import sha256_of
 
 if TYPE_CHECKING:
@@ -17,8 +20,93 @@ if TYPE_CHECKING:
     from fairbench.features.image_features import ImageFeatures
     from fairbench.judges.faces import Detections
     from fairbench.judges.judge import Judge
+    from fairbench.models.hooks import Hooks
     from fairbench.models.text_to_image import TextToImage
     from fairbench.suites import Prompt
+
+
+INTERFACE = ("name", "draw_class", "Config", "fit", "apply")
+"""The parts that a method must have; the others have the defaults of `OptionalParts`."""
+
+
+class Method(Protocol):
+    """How to debias: what is learnt, and how it is applied.
+
+    Parameters
+    ----------
+    config
+        Options, of the method's own class ``Config``, whose ``updates`` is the default of ``--updates``.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Any]]
+    supports: ClassVar[Sequence[str] | None]
+    """The only attributes that it can balance; None for any."""
+    several_processes: ClassVar[bool]
+    """Whether its `fit` is called in every process that ``accelerate launch`` started."""
+    quick: ClassVar[Mapping[str, Any]]
+    """Options with which it fits in seconds."""
+    neutral: ClassVar[Mapping[str, Any] | None]
+    """Options with which it changes nothing; None where there are none."""
+
+    def __init__(self, config: Any) -> None: ...
+
+    @property
+    def draw_class(self) -> DrawClass:
+        """Who chooses the attribute of an image."""
+
+    def fit(self, context: FitContext) -> Intervention:
+        """Learn; a method that trains goes on from what lies in ``context.directory``."""
+
+    def apply(
+        self, intervention: Intervention, model: TextToImage, draw: Draw
+    ) -> AbstractContextManager[Hooks]:
+        """Make the model do what was learnt, as long as the context is open; ``draw`` gives the classes."""
+
+    def check(self, model: TextToImage) -> None:
+        """Raise a ``UserError`` where the model is none for it."""
+
+    def check_task(
+        self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: list[str]
+    ) -> None:
+        """Raise a ``UserError`` where these attributes, target or prompts are none for it."""
+
+    def check_fit(self, context: FitContext) -> None:
+        """Raise a ``UserError`` where it cannot learn from what it would be given."""
+
+
+def lacking(method: Any) -> list[str]:
+    """Return the parts that a method must have and this class has not."""
+    return [part for part in INTERFACE if not hasattr(method, part)]
+
+
+class OptionalParts:
+    """What holds of a method that does not say otherwise."""
+
+    supports: ClassVar[Sequence[str] | None] = None
+    several_processes: ClassVar[bool] = False
+    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    neutral: ClassVar[Mapping[str, Any] | None] = None
+
+    def check(self, model: TextToImage) -> None:
+        """Accept any model."""
+
+    def check_task(
+        self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: list[str]
+    ) -> None:
+        """Accept any task."""
+
+    def check_fit(self, context: FitContext) -> None:
+        """Accept whatever there is to learn from."""
+
+
+@cache
+def completed(method: type[Any]) -> type[Method]:
+    """Return the class with the `OptionalParts` that it lacks; the same one whenever it is asked for."""
+    if issubclass(method, OptionalParts):
+        return cast("type[Method]", method)
+    own = {"__doc__": method.__doc__, "__module__": method.__module__}
+    return type(method.__name__, (method, OptionalParts), own)
 
 
 class Faces(Protocol):

@@ -5,7 +5,6 @@ The card says what it is, how to load it without this package, what was measured
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +13,7 @@ from fairbench.draws import DrawClass
 from fairbench.errors import UserError
 from fairbench.intervention import Intervention
 from fairbench.markdown import markdown_table
-from fairbench.storage import atomic_write_json, atomic_write_tensors, atomic_write_text
+from fairbench.storage import atomic_write_json, atomic_write_tensors, atomic_write_text, read_json
 
 DRAWN = {
     "emergent": "the model itself decides, image by image",
@@ -82,8 +81,16 @@ def load_intervention(directory: Path | str) -> Intervention:
     from safetensors.torch import load
 
     directory = Path(directory)
+
+    def worded(error: object) -> str:
+        if isinstance(error, FileNotFoundError):
+            return f"{error.filename}: no such file; is {directory} an adapter directory?"
+        if isinstance(error, OSError):
+            return f"{error.filename}: cannot be read: {error.strerror}"
+        return f"{directory}: not an adapter that fairbench saved ({error})"
+
+    description = read_json(directory / SETTINGS, worded)
     try:
-        description = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
         version = description["schema_version"]
         if version != SCHEMA_VERSION or description["draw_class"] not in get_args(DrawClass):
             raise UserError(f"{directory / SETTINGS}: format {version} is unknown; update fairbench")
@@ -95,12 +102,8 @@ def load_intervention(directory: Path | str) -> Intervention:
         return Intervention(
             description["method"], description["draw_class"], weights, description["settings"], embeddings
         )
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; is {directory} an adapter directory?") from None
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UserError(f"{directory}: not an adapter that fairbench saved ({error})") from None
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(worded(error)) from None
 
 
 def model_card(intervention: Intervention, measured: Sequence[Mapping[str, Any]] = ()) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from fairbench.errors import UserError, invalid, unknown
+from fairbench.errors import UserError, invalid, one_line, unknown
 from fairbench.storage import atomic_write_json, atomic_write_tensors, sha256_of
 
 if TYPE_CHECKING:
@@ -256,8 +256,3 @@ class Sizes:
 def slices(total: int, size: int) -> list[slice]:
     """Return the parts of ``total`` rows that hold ``size`` each, at least one."""
     return [slice(start, start + size) for start in range(0, max(total, 1), size)]
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error without its line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -86,13 +86,13 @@ def assert_bias_at_most(
     from fairbench.metrics.significance import FEWEST_PROMPTS, upper_bound
     from fairbench.records import ORIGINAL
 
-    judges = run.metrics["evaluation_judges"]
+    judges = run.metrics.evaluation_judges
     if judge is not None and judge not in judges:
         raise unknown("evaluation judge", judge, judges)
     variants = list(run.records["variant"].unique())
     variant = next((name for name in variants if name != ORIGINAL), ORIGINAL)
     rows = run.records[run.records["variant"] == variant]
-    target = target_of(run.metrics["target"], attribute)
+    target = target_of(run.metrics.target, attribute)
     counts = count_table(rows, judge or judges[0], attribute).to_numpy()
     prompts, high = int(counts.any(axis=1).sum()), upper_bound(counts, target, confidence=confidence)
     mean = mean_known(prompt_biases(counts, target))

@@ -4,8 +4,7 @@ What is planned has bare names (``variant``, ``prompt_id``, ``prompt``, ``concep
 ``seed``, ``image``); what judges and feature networks add is below.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fairbench.attributes import ATTRIBUTES, FACE_THRESHOLD
 from fairbench.errors import UserError
@@ -23,43 +22,98 @@ SIMILARITIES = ("clip_t", "clip_i", "dino")
 
 
 def face(judge: str) -> str:
-    """Name the column of the probability that a judge gives to there being a face."""
+    """Name the column of the probability that a judge gives to there being a face.
+
+    Examples
+    --------
+    >>> face("judge")
+    'judge/face'
+    """
     return f"{judge}/face"
 
 
 def recognised(judge: str) -> str:
-    """Name the column that tells whether a judge recognises the concept; no value for an unknown word."""
+    """Name the column that tells whether a judge recognises the concept; no value for an unknown word.
+
+    Examples
+    --------
+    >>> recognised("judge")
+    'judge/recognised'
+    """
     return f"{judge}/recognised"
 
 
 def probability(judge: str, attribute: str, label: str) -> str:
-    """Name the column of the probability that a judge gives to a class."""
+    """Name the column of the probability that a judge gives to a class.
+
+    Examples
+    --------
+    >>> probability("judge", "gender", "male")
+    'judge/gender/male'
+    """
     return f"{judge}/{attribute}/{label}"
 
 
 def named(attribute: str) -> str:
-    """Name the column of the class that the prompt itself asks for."""
+    """Name the column of the class that the prompt itself asks for.
+
+    Examples
+    --------
+    >>> named("gender")
+    'named/gender'
+    """
     return f"named/{attribute}"
 
 
 def shows_face(records: "pd.DataFrame", judge: str) -> "np.ndarray":
-    """Tell of every image whether the judge sees a face."""
+    """Tell of every image whether the judge sees a face.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> shows_face(pd.DataFrame({"judge/face": [0.9, 0.5, 0.1]}), "judge").tolist()
+    [True, True, False]
+    """
     return (records[face(judge)] >= FACE_THRESHOLD).to_numpy()
 
 
 def probabilities(records: "pd.DataFrame", judge: str, attribute: str) -> list[str]:
-    """Return the columns of all classes of an attribute that a judge reads; none if it does not."""
+    """Return the columns of all classes of an attribute that a judge reads; none if it does not.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> records = pd.DataFrame(columns=["judge/face", "judge/gender/female", "judge/gender/male"])
+    >>> probabilities(records, "judge", "gender")
+    ['judge/gender/female', 'judge/gender/male']
+    """
     prefix = probability(judge, attribute, "")
     return [str(column) for column in records if str(column).startswith(prefix)]
 
 
 def reads(records: "pd.DataFrame", judge: str, attribute: str) -> bool:
-    """Tell whether the records hold what the judge says of an attribute."""
+    """Tell whether the records hold what the judge says of an attribute.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> records = pd.DataFrame(columns=["judge/face", "judge/gender/female", "judge/gender/male"])
+    >>> reads(records, "judge", "gender"), reads(records, "judge", "race")
+    (True, False)
+    """
     return bool(probabilities(records, judge, attribute))
 
 
 def classes_read(records: "pd.DataFrame", judge: str) -> dict[str, tuple[str, ...]]:
-    """Return attribute -> classes, as far as the judge has judged them."""
+    """Return attribute -> classes, as far as the judge has judged them.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> records = pd.DataFrame(columns=["judge/face", "judge/gender/female", "judge/gender/male"])
+    >>> classes_read(records, "judge")
+    {'gender': ('female', 'male')}
+    """
     found: dict[str, tuple[str, ...]] = {}
     for column in map(str, records):
         if column.startswith(f"{judge}/") and column.count("/") == 2:
@@ -69,23 +123,44 @@ def classes_read(records: "pd.DataFrame", judge: str) -> dict[str, tuple[str, ..
 
 
 def measured(records: "pd.DataFrame", judge: str) -> list[str]:
-    """Return the attributes that a judge has judged; a ``UserError`` where it is none."""
+    """Return the attributes that a judge has judged; a ``UserError`` where it is none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> measured(pd.DataFrame(columns=["judge/age/young", "judge/age/old"]), "judge")
+    ['age']
+    """
     found = [name for name in ATTRIBUTES if reads(records, judge, name)]
     if not found:
         raise UserError(f"judge {judge!r} measured none of {', '.join(ATTRIBUTES)} in these records")
     return found
 
 
-def judge_of(records: "pd.DataFrame", metrics: Mapping[str, Any] | None = None) -> str:
-    """Return the primary judge of ``metrics``, else the first judge that the records name."""
+def judge_of(records: "pd.DataFrame", primary: str | None = None) -> str:
+    """Return the ``primary`` judge, if the records name it, else the first judge that they name.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> records = pd.DataFrame(columns=["first/face", "second/face"])
+    >>> judge_of(records), judge_of(records, "second"), judge_of(records, "third")
+    ('first', 'second', 'first')
+    """
     ending = face("")
     known = [str(column).removesuffix(ending) for column in records if str(column).endswith(ending)]
     if not known:
         raise UserError("these records hold no judge: measure them first (columns '<judge>/face', ...)")
-    primary = str((metrics or {}).get("primary_judge", ""))
     return primary if primary in known else known[0]
 
 
 def method_of(records: "pd.DataFrame") -> str | None:
-    """Return the variant that is not the original model; None if only the original was run."""
+    """Return the variant that is not the original model; None if only the original was run.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> method_of(pd.DataFrame({"variant": ["original", "biased_dft"]}))
+    'biased_dft'
+    """
     return next((str(variant) for variant in records["variant"].unique() if variant != ORIGINAL), None)

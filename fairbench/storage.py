@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,23 @@ def atomic_write_table(path: Path | str, table: "pd.DataFrame") -> None:
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     atomic_write_bytes(path, buffer.getvalue())
+
+
+def read_json(path: Path | str, worded: Callable[[object], str] | None = None) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises
+    ------
+    UserError
+        It cannot be read, is not JSON, or holds no object; ``worded`` makes the message from what is wrong.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it is not a JSON object")
+    except (OSError, ValueError) as error:
+        raise UserError(worded(error) if worded else f"{path}: cannot be read: {error}") from None
+    return content
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:

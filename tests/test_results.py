@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 
 from fairbench.runs.matrix import load_matrix
+from fairbench.storage import read_json
+from fairbench.store.results import Metrics, Provenance
+from tests.stored_metrics import metrics_of
 
 PORTRAITS = Path(__file__).parents[1] / "results" / "portraits"
 
@@ -30,9 +33,25 @@ def finish(directory, method, gap, recognised):
         bias = {"gender": {"bias_mean": gap, "debiased": gap}}
         return {"bias": bias, "quality": {"recognised": {"mean": recognised}, "clip_i": {"mean": 0.9}}}
 
+    store(directory, {"original": variant(0.8, 0.9), method: variant(gap, recognised)})
+
+
+def store(directory, variants):
+    """Write what was measured of the variants, and that it is all."""
     directory.mkdir(parents=True)
-    variants = {"original": variant(0.8, 0.9), method: variant(gap, recognised)}
-    (directory / "metrics.json").write_text(json.dumps({"variants": variants}))
+    (directory / "metrics.json").write_text(json.dumps(metrics_of(variants=variants).to_json()))
+    (directory / "status.json").touch()
+
+
+def stored(directory):
+    """Return as much of a run as `store` wrote."""
+    return SimpleNamespace(metrics=Metrics.of(read_json(directory / "metrics.json"), directory))
+
+
+def prompt(name="p", images=8, counts=None, bias=None):
+    """Return what is measured of one prompt."""
+    found = {"prompt_id": name, "prompt": name, "images": images, "usable": images, "bounds": (0, 1)}
+    return found | {"counts": counts or {}, "bias": bias}
 
 
 def test_every_method_tries_the_same_number_of_settings_its_own_first():
@@ -57,6 +76,7 @@ def test_the_search_takes_the_least_gap_that_keeps_the_occupation(monkeypatch, t
              ("uce", 0.3, 0.6)]  # fmt: skip
     for cell, numbers in zip(cells, found, strict=False):
         finish(tmp_path / "runs" / cell.name, *numbers)
+    monkeypatch.setattr(search, "load_run", stored)
     search.main(tmp_path / "runs")
     table = pd.read_csv(tmp_path / "search.csv")
     assert table["keeps"].tolist() == [True, True, False, False, False]  # 0.95 x 0.9 = 0.855
@@ -85,10 +105,13 @@ def test_the_tables_are_written_between_their_marks(monkeypatch, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- tables -->\nold\n<!-- end of tables -->\nafter\n")
     obeyed = tmp_path / "explicit" / cells[0].name
-    obeyed.mkdir(parents=True)
-    shares = {"original": 1.0, "hard_prompt": 0.25}
-    variants = {name: {"obedience": {"gender": {"mean": share}}} for name, share in shares.items()}
-    (obeyed / "metrics.json").write_text(json.dumps({"variants": variants}))
+    shares = {
+        name: {"mean": share, "interval": None, "images": 4, "prompts": 1}
+        for name, share in {"original": 1.0, "hard_prompt": 0.25}.items()
+    }
+    store(obeyed, {name: {"obedience": {"gender": share}} for name, share in shares.items()})
+    load = table.load_run
+    monkeypatch.setattr(table, "load_run", lambda place: (stored if place == obeyed else load)(place))
     table.main(tmp_path / "runs", tmp_path / "explicit")
     written = readme.read_text()
     assert written.startswith("before\n") and written.endswith("\nafter\n") and "old" not in written
@@ -112,24 +135,24 @@ def test_the_finetuning_table_averages_over_seeds_and_tests_over_prompts(monkeyp
     prompts = [f"p{number}" for number in range(8)]
 
     def variant(biases):
-        rows = [{"prompt_id": name, "bias": bias} for name, bias in zip(prompts, biases, strict=True)]
+        rows = [prompt(name, bias=bias) for name, bias in zip(prompts, biases, strict=True)]
         mean = sum(biases) / len(biases)
         quality = {key: {"mean": 0.5} for key in table.QUALITY}
         return {"bias": {"gender": {"bias_mean": mean, "floor": 0.2, "debiased": mean, "per_prompt": rows}},
                 "quality": quality}  # fmt: skip
 
-    def stored(place):
+    def run_at(place):
         method, seed = place.name.split("-")
         options = {"updates": 6} | ({"mode": "raw"} if method == "biased_dft" else {})
         bias = {"biased_dft": 0.1 + 0.2 * int(seed), "drtune": 0.6, "naive_dft": 0.7}[method]
         return SimpleNamespace(
             config={"method": method, "method_options": options, "seed": int(seed)},
-            provenance={"unet_rows": {"training": 10}, "seconds": {"finetuning": 1.0}},
-            metrics={"variants": {"original": variant([0.8] * 8), method: variant([bias] * 8)},
-                     "gaming_gap": {"gender": {"value": 0.0}}},
+            provenance=Provenance(unet_rows={"training": 10}, seconds={"finetuning": 1.0}),
+            metrics=metrics_of(variants={"original": variant([0.8] * 8), method: variant([bias] * 8)},
+                               gaming_gap={"gender": {"value": 0.0, "interval": None}}),
         )  # fmt: skip
 
-    monkeypatch.setattr(table, "load_run", stored)
+    monkeypatch.setattr(table, "load_run", run_at)
     longer = itertools.product((0, 1, 2), ("biased_dft", "drtune"))
     for seed, name in [*longer, (0, "naive_dft"), (1, "naive_dft")]:
         (tmp_path / "runs" / f"{name}-{seed}").mkdir(parents=True)
@@ -161,14 +184,14 @@ def test_the_joint_table_shows_the_original_once_and_every_run(monkeypatch, tmp_
 
     def run(olds, attributes):
         def variant(gap, olds):
-            rows = [{"images": 8, "counts": {"young": 8 - old, "old": old}} for old in olds]
+            rows = [prompt(counts={"young": 8 - old, "old": old}) for old in olds]
             summary = {"bias_mean": gap, "bias_sd": 0.1, "interval": [gap - 0.1, gap + 0.1], "floor": 0.07}
             bias = dict.fromkeys([*table.BIASES, "age"], summary | {"per_prompt": rows})
             return {"bias": bias, "quality": {"recognised": {"mean": gap}}}
 
         variants = {"original": variant(0.8, [0, 4]), "biased_dft": variant(0.3, olds)}
         return SimpleNamespace(
-            config={"method": "biased_dft", "attributes": attributes}, metrics={"variants": variants}
+            config={"method": "biased_dft", "attributes": attributes}, metrics=metrics_of(variants=variants)
         )
 
     table.main([run([2, 2], ["gender", "race"]), run([1, 3], ["gender", "race", "age"])])

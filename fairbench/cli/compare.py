@@ -38,9 +38,9 @@ def compare(
 
     files = [out.with_name(out.name + suffix) for suffix in (".csv", ".json")]
     atomic_write_text(files[0], comparison_frame(found).to_csv(index=False))
-    atomic_write_json(files[1], found)
+    atomic_write_json(files[1], found.to_json())
     if as_json:
-        print_json(found)
+        print_json(found.to_json())
         return
     console = make_console()
     console.print(lay_out(found))
@@ -49,10 +49,12 @@ def compare(
 
 def _runs(paths: Sequence[Path]) -> Iterator[Path]:
     """Take a matrix for its finished runs, and pass over the files that it wrote beside them."""
+    from fairbench.store.layout import MATRIX, STATUS
+
     for path in paths:
-        if (path / "matrix.json").is_file():
-            yield from sorted(status.parent for status in path.glob("*/status.json"))
-        elif path.is_dir() or not (path.parent / "matrix.json").is_file():
+        if (path / MATRIX).is_file():
+            yield from sorted(status.parent for status in path.glob(f"*/{STATUS}"))
+        elif path.is_dir() or not (path.parent / MATRIX).is_file():
             yield path
 
 

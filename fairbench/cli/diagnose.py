@@ -53,9 +53,9 @@ def gradients(
     from functools import partial
 
     from fairbench.cli.output import print_json
-    from fairbench.cli.progress import live_progress
     from fairbench.diagnostics.curves import loss_curves
     from fairbench.diagnostics.gradients import diagnose
+    from fairbench.report.live import live_progress
     from fairbench.storage import explained
 
     task = _task(model, prompt, towards, features or [], steps, guidance, seed)
@@ -97,7 +97,8 @@ def _task(
     from fairbench.diagnostics.gradients import Task
     from fairbench.features import load_features
     from fairbench.models.loading import load_model
-    from fairbench.runs.instruments import DEFAULTS, of_the_family
+    from fairbench.models.text_to_image import TextToImage
+    from fairbench.runs.family import DEFAULTS, of_the_family
     from fairbench.suites import load_suite
 
     names = features or (DEFAULTS["training_features"] if of_the_family(name) else ())
@@ -107,8 +108,8 @@ def _task(
     prompt, towards = prompt or texts[0], towards or texts[len(texts) // 2]
     if prompt == towards:
         raise UserError("--prompt and --towards are the same: there is nothing to minimise")
-    model: Any = load_model(name)
-    if not hasattr(model, "pipeline"):
+    model = load_model(name)
+    if not isinstance(model, TextToImage):
         raise UserError(f"{name} is no diffusion model: it has no gradients to look at")
     task = Task(
         model=model,
@@ -164,8 +165,8 @@ def components(
 ) -> None:
     """Swap tuned and original parts on identical noise: which part carries the change, and at what cost."""
     from fairbench.cli.output import make_console, print_json
-    from fairbench.cli.progress import live_progress
     from fairbench.report import components as report
+    from fairbench.report.live import live_progress
     from fairbench.storage import atomic_write_json, explained
 
     names = [path.resolve().name for path in runs]

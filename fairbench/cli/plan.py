@@ -33,14 +33,12 @@ def plan(
     from fairbench.store.load import load_run
 
     stored = load_run(pilot) if pilot else None
-    name = attribute or (stored.metrics["attributes"][0] if stored else "gender")
+    name = attribute or (stored.metrics.attributes[0] if stored else "gender")
     space = AttributeSpace.parse(name.split(PRODUCT))
     counts = None
     if stored:
         first = stored.records["variant"] == stored.records["variant"].iloc[0]
-        counts = count_table(
-            stored.records[first], stored.metrics["primary_judge"], PRODUCT.join(space.names)
-        )
+        counts = count_table(stored.records[first], stored.metrics.primary_judge, PRODUCT.join(space.names))
     world = imagined_prompts(space.size, counts)
     usual = SUITE if counts is None else len(counts)
     designs = plan_designs(world, detect, power, sorted({*PROMPTS, usual}))
@@ -93,6 +91,6 @@ def plan(
 
 def _seconds_per_image(run: "StoredRun") -> float | None:
     """Return what one image took to generate and judge, as the run measured it."""
-    stages = run.provenance.get("seconds", {})
+    stages = run.provenance.seconds
     spent = {name: took for name, took in stages.items() if name.endswith("images") or name == "judging"}
     return sum(spent.values()) / len(run.records) if any(name != "judging" for name in spent) else None

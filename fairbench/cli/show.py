@@ -19,7 +19,9 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a method with its options, a model, suite, judge or preset, or all that a run measured."""
-    if (Path(name) / "status.json").is_file():
+    from fairbench.store.layout import RunDirectory
+
+    if RunDirectory(Path(name)).finished:
         _show_run(Path(name), as_json)
         return
     shown = _find(name)
@@ -43,7 +45,7 @@ def _show_run(directory: Path, as_json: bool) -> None:
 
     metrics = load_run(directory).metrics
     if as_json:
-        print_json(metrics)
+        print_json(metrics.to_json())
         return
     print_metrics(metrics)
     print_groups(metrics)
@@ -90,7 +92,7 @@ def _method(name: str) -> dict[str, Any]:
         "kind": "method",
         "name": name,
         "draw class": method.draw_class,
-        "attributes": ", ".join(getattr(method, "supports", None) or ("any",)),
+        "attributes": ", ".join(method.supports or ("any",)),
         "description": inspect.cleandoc(method.__doc__ or ""),
         "options": options,
     }

@@ -25,7 +25,7 @@ def validate(
     """Simulate known models and judges: error of each estimate, coverage, type-I rate and power."""
     import pandas as pd
 
-    from fairbench.cli.progress import live_progress
+    from fairbench.report.live import live_progress
     from fairbench.validity.pictures import pictures as drawn
     from fairbench.validity.simulation import settings, simulate
     from fairbench.validity.tables import page, write

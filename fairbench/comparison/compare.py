@@ -6,6 +6,7 @@ Every number comes from the stored records, prompt by prompt.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from fairbench.metrics.ranks import rank_intervals
 from fairbench.metrics.significance import LEVEL, RESAMPLES, floor_test, holm, sign_flip_test, welch_test
 from fairbench.records import PRODUCT
 from fairbench.store.load import StoredRun
+from fairbench.store.results import Comparison
 
 SCHEMA_VERSION = 1
 PATTERNS_PER_TEST = 100
@@ -36,7 +38,7 @@ def compare(
     attributes: str | None = None,
     unpaired: bool = False,
     margins: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Compare the methods of ``runs`` and their original models.
 
     Parameters
@@ -74,7 +76,7 @@ def compare(
     names = _attributes(attributes, variants)
     counts = {name: tables(shared, name) for name in names}
     tests = _tests(shared, counts)
-    return {
+    found: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "judge": shared.panel[0] if shared.panel else None,
         "level": LEVEL,
@@ -87,12 +89,12 @@ def compare(
                 "name": each.name,
                 "path": str(each.run.path),
                 "draw_class": each.draw_class,
-                "model": each.run.metrics["model"],
+                "model": each.run.metrics.model,
                 "suite": each.suite[0],
                 "seed": each.run.config.get("seed"),
                 "images_per_prompt": each.images_per_prompt,
                 "judge": judge,
-                **each.cost,
+                **asdict(each.cost),
                 "kid": each.kid,
             }
             for each, judge in zip(variants, shared.judges, strict=True)
@@ -102,12 +104,13 @@ def compare(
         "quality": quality_changes(shared, MARGINS | dict(margins or {})),
         "panel": judge_panel(shared, names),
     }
+    return Comparison(**found)
 
 
 def _attributes(asked: str | None, variants: Sequence[Variant]) -> list[str]:
     if asked is not None:
         return [PRODUCT.join(AttributeSpace.parse(part.split(PRODUCT)).names) for part in asked.split(",")]
-    lists = [each.run.metrics["attributes"] for each in variants]
+    lists = [each.run.metrics.attributes for each in variants]
     shared = [name for name in lists[0] if all(name in names for names in lists)]
     if not shared:
         raise UserError("the runs set out to balance different attributes: name some with --attributes")

@@ -12,7 +12,7 @@ from fairbench.comparison.variants import Variant
 from fairbench.errors import UserError, invalid
 from fairbench.metrics.counts import count_table
 from fairbench.records import ORIGINAL, PRODUCT, reads
-from fairbench.storage import atomic_write_text
+from fairbench.storage import atomic_write_text, read_json
 from fairbench.store.load import StoredRun
 
 SCHEMA_VERSION = 1
@@ -86,7 +86,7 @@ def reference_of(run: StoredRun, judge_sha256: str | None = None) -> Reference:
     return Reference(
         method=variant.name,
         draw_class=variant.draw_class,
-        model=str(run.metrics["model"]),
+        model=run.metrics.model,
         suite=variant.suite[0],
         suite_sha256=variant.suite[1],
         judge=judge,
@@ -114,13 +114,10 @@ def load_reference(path: Path) -> Reference:
     UserError
         The file cannot be read, is not a reference, or a newer fairbench wrote it.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file: write one with fairbench check RUN --save") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: is not a reference: {error}") from None
-    version = content.get("schema_version") if isinstance(content, dict) else None
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file: write one with fairbench check RUN --save")
+    content = read_json(path, lambda error: f"{path}: is not a reference: {error}")
+    version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise UserError(f"{path}: was written by a newer fairbench: update fairbench to read it")
     try:
@@ -141,7 +138,7 @@ def save_reference(path: Path, reference: Reference) -> None:
 def _judged(variant: Variant, judge: str) -> list[str]:
     """Return every attribute that the judge reads, and the intersection that the run set out to balance."""
     read = [name for name in ATTRIBUTES if reads(variant.rows, judge, name)]
-    asked = [name for name in variant.run.metrics["attributes"] if name in read]
+    asked = [name for name in variant.run.metrics.attributes if name in read]
     return [*read, *([PRODUCT.join(asked)] if len(asked) > 1 else [])]
 
 

@@ -128,19 +128,26 @@ def shared_judges(variants: Sequence[Variant]) -> list[str]:
     UserError
         All that they share is a judge that one of them has learnt from.
     """
-    first = variants[0].judges.items()
-    common = [(name, sha) for name, sha in first if all(each.judges.get(name) == sha for each in variants)]
-    pupils = {known: each for each in variants for name in each.trained_by for known in each.known_by(name)}
-    taught = {
-        name: pupils.keys() & frozenset().union(*(each.known_by(name) for each in variants))
-        for name, _ in common
-    }
-    fair = [name for name, known in taught.items() if not known]
+    common = [judge for judge in variants[0].judges if _judged_all(variants, judge)]
+    fair = [judge for judge in common if not _pupils(variants, judge)]
     if common and not fair:
-        name, known = next(iter(taught.items()))
-        pupil = pupils[min(known)]
-        raise UserError(f"{pupil.name} ({pupil.label}) was trained by {name}, which may not judge it here")
+        pupil = _pupils(variants, common[0])[0]
+        raise UserError(
+            f"{pupil.name} ({pupil.label}) was trained by {common[0]}, which may not judge it here"
+        )
     return fair
+
+
+def _judged_all(variants: Sequence[Variant], judge: str) -> bool:
+    """Tell whether one judge, the same by sha256, has judged all variants."""
+    hashes = [each.judges.get(judge) for each in variants]
+    return None not in hashes and len(set(hashes)) == 1
+
+
+def _pupils(variants: Sequence[Variant], judge: str) -> list[Variant]:
+    """Return the variants that have learnt from a judge, whatever it was called then."""
+    weights = frozenset().union(*(each.known_by(judge) for each in variants))
+    return [each for each in variants if any(weights & each.known_by(teacher) for teacher in each.trained_by)]
 
 
 def differences(variants: Sequence[Variant], judges: Sequence[str]) -> list[str]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
 from fairbench.records import ORIGINAL
+from fairbench.store.layout import MEASUREMENT
 from fairbench.store.load import StoredRun
-from fairbench.store.measurement import MEASUREMENT, read_measurement
-from fairbench.store.provenance import cost
+from fairbench.store.measurement import read_measurement
+from fairbench.store.provenance import Cost, cost
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ class Variant:
     @property
     def name(self) -> str:
         """The method as it is typed, or ``original``."""
-        return ORIGINAL if self.recorded == ORIGINAL else str(self.run.metrics["method"])
+        return ORIGINAL if self.recorded == ORIGINAL else self.run.metrics.method
 
     @cached_property
     def rows(self) -> "pd.DataFrame":
@@ -39,8 +40,8 @@ class Variant:
     @property
     def draw_class(self) -> str:
         """Who chooses the attribute of an image: a model without the run's method always does so itself."""
-        bare = self.recorded == ORIGINAL and self.run.metrics["method"] != ORIGINAL
-        return "emergent" if bare else str(self.run.metrics["draw_class"])
+        bare = self.recorded == ORIGINAL and self.run.metrics.method != ORIGINAL
+        return "emergent" if bare else self.run.metrics.draw_class
 
     @property
     def draw(self) -> str:
@@ -50,14 +51,13 @@ class Variant:
     @property
     def judges(self) -> dict[str, str]:
         """Evaluation judges, the primary one first, with their sha256."""
-        hashes = self.run.provenance.get("sha256", {}).get("judges", {})
-        return {name: hashes.get(name, "") for name in self.run.metrics["evaluation_judges"]}
+        hashes = self.run.provenance.sha256.judges
+        return {name: hashes.get(name, "") for name in self.run.metrics.evaluation_judges}
 
     @property
     def trained_by(self) -> dict[str, str]:
         """The judge that the method learnt from, with its sha256; none for the original model."""
-        name = self.run.metrics["training_judge"]
-        hashes = self.run.provenance.get("sha256", {}).get("training_judge", {})
+        name, hashes = self.run.metrics.training_judge, self.run.provenance.sha256.training_judge
         return {} if self.recorded == ORIGINAL or name is None else {name: hashes.get(name, "")}
 
     def known_by(self, judge: str) -> frozenset[str]:
@@ -71,29 +71,28 @@ class Variant:
     @property
     def suite(self) -> tuple[str, str]:
         """Name and sha256 of the prompts."""
-        return str(self.run.metrics["suite"]), self.run.provenance.get("sha256", {}).get("suite", "")
+        return self.run.metrics.suite, self.run.provenance.sha256.suite
 
     @property
     def model(self) -> tuple[str, str]:
         """Name and sha256 of the model; the latter is empty where it is not known, as of given images."""
-        hashes = self.run.provenance.get("sha256", {}).get("model", {})
-        return str(self.run.metrics["model"]), next(iter(hashes.values()), None) or ""
+        hashes = self.run.provenance.sha256.model
+        return self.run.metrics.model, next(iter(hashes.values()), None) or ""
 
     @property
     def target(self) -> dict[str, tuple[float, ...]]:
         """Attribute -> the probabilities that the run set out for."""
-        return {name: tuple(values) for name, values in self.run.metrics["target"].items()}
+        return self.run.metrics.target
 
     @property
-    def cost(self) -> dict[str, Any]:
+    def cost(self) -> Cost:
         """What it took; see `fairbench.store.provenance.cost`."""
         return cost(self.run.provenance, self.recorded)
 
     @property
     def kid(self) -> float | None:
         """Distance to the reference images, where there are any."""
-        found = self.run.metrics["variants"][self.recorded]["quality"].get("kid")
-        return found["mean"] if found else None
+        return self.run.metrics.variants[self.recorded].quality.value("kid")
 
     @property
     def images_per_prompt(self) -> str:
@@ -132,6 +131,6 @@ def variants_of(runs: Sequence[StoredRun]) -> list[Variant]:
 def _of_the_model(original: Variant) -> tuple[Any, ...]:
     """Two with this in common have the same images."""
     run, settings = original.run, ("seed", "steps", "guidance", "images_per_prompt", "test_prompts", "judges")
-    split, images = run.config.get("split", "test"), run.provenance.get("sha256", {}).get("images")
+    split, images = run.config.get("split", "test"), run.provenance.sha256.images
     facts = (original.model, original.suite, split, original.draw_class, images)
     return (*facts, *(str(run.config.get(key)) for key in settings))

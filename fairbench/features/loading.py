@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairbench.errors import UserError
+from fairbench.errors import UserError, one_line
 from fairbench.features.description import FeaturesDescription
 from fairbench.features.image_features import ImageFeatures
 from fairbench.networks import (
@@ -11,7 +11,6 @@ from fairbench.networks import (
     find,
     identity,
     load_weights,
-    one_line,
     packaged,
     read_description,
     save_network,

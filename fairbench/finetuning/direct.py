@@ -113,7 +113,7 @@ class DirectFinetuning:
             averaged = training.run(context.updates, update, context.log)
             weights = tuned.exported(averaged)
         return Intervention(
-            self.name, self.draw_class, settings=settings | {"updates": training.progress.update}, **weights
+            self.name, self.draw_class, settings=settings | {"updates": training.state.update}, **weights
         )
 
     @contextmanager

@@ -32,7 +32,7 @@ Log = dict[str, Any]
 
 
 @dataclass
-class Progress:
+class State:
     """Where a training stands: finished updates, how many of them were clipped or skipped, who ended it."""
 
     update: int = 0
@@ -80,7 +80,7 @@ class Training:
         processes: Processes | None = None,
     ) -> None:
         self.average = RunningAverage(parameters, pace.ema_decay)
-        self.progress = Progress()
+        self.state = State()
         self._parameters, self._pace = dict(parameters), pace
         self._settings = json.loads(json.dumps(settings))
         self._optimiser = make_optimiser(pace.optimizer, self._parameters.values(), pace.learning_rate)
@@ -109,34 +109,34 @@ class Training:
         UserError
             After ten updates in a row whose gradient was not finite, or if the state cannot be written.
         """
-        progress = self.progress
-        while progress.update < updates and not progress.stopped:
+        state = self.state
+        while state.update < updates and not state.stopped:
             row = self._update(accumulate, updates)
             first = self._processes.first
-            progress.stopped = self._processes.any(first and log(row) is True)
-            due = progress.stopped or progress.update % SAVE_EVERY == 0 or progress.update == updates
+            state.stopped = self._processes.any(first and log(row) is True)
+            due = state.stopped or state.update % SAVE_EVERY == 0 or state.update == updates
             if first and due:
                 self._save()
         return self.average.values
 
     def _update(self, accumulate: Callable[[int], Log], updates: int) -> Log:
         began, pace = time.perf_counter(), self._pace
-        rate = pace.learning_rate * rate_factor(pace.lr_schedule, self.progress.update, updates, pace.warmup)
+        rate = pace.learning_rate * rate_factor(pace.lr_schedule, self.state.update, updates, pace.warmup)
         row, norm = self._gradient(accumulate)
-        self.progress.update += 1
+        self.state.update += 1
         if math.isfinite(norm):
             for group in self._optimiser.param_groups:
                 group["lr"] = rate
             self._optimiser.step()
-            self.average.update(self._parameters, self.progress.update)
+            self.average.update(self._parameters, self.state.update)
         self._count(norm)
         return {
-            "update": self.progress.update,
+            "update": self.state.update,
             **row,
             "learning_rate": rate,
             "gradient_norm": norm,
-            "clipped": self.progress.clipped,
-            "nonfinite": self.progress.nonfinite,
+            "clipped": self.state.clipped,
+            "nonfinite": self.state.nonfinite,
             "seconds": time.perf_counter() - began,
         }
 
@@ -149,7 +149,7 @@ class Training:
         self._optimiser.zero_grad()
         row: Log | None
         try:
-            row = accumulate(self.progress.update)
+            row = accumulate(self.state.update)
         except FloatingPointError:
             row = None
         if self._processes.any(row is None) or row is None:
@@ -163,13 +163,13 @@ class Training:
 
     def _count(self, norm: float) -> None:
         finite = math.isfinite(norm)
-        self.progress.clipped += finite and self._pace.clip is not None and norm > self._pace.clip
-        self.progress.nonfinite += not finite
-        self.progress.nonfinite_in_a_row = 0 if finite else self.progress.nonfinite_in_a_row + 1
-        if self.progress.nonfinite_in_a_row >= TOLERATED_IN_A_ROW:
+        self.state.clipped += finite and self._pace.clip is not None and norm > self._pace.clip
+        self.state.nonfinite += not finite
+        self.state.nonfinite_in_a_row = 0 if finite else self.state.nonfinite_in_a_row + 1
+        if self.state.nonfinite_in_a_row >= TOLERATED_IN_A_ROW:
             raise UserError(
                 f"the gradient was not finite in {TOLERATED_IN_A_ROW} updates in a row (up to update "
-                f"{self.progress.update}): lower the learning rate"
+                f"{self.state.update}): lower the learning rate"
             )
 
     def _save(self) -> None:
@@ -185,7 +185,7 @@ class Training:
                     numbers.setdefault(name, {})[moment] = value
         header = {
             "settings": json.dumps(self._settings),
-            "progress": json.dumps(asdict(self.progress)),
+            "progress": json.dumps(asdict(self.state)),
             "numbers": json.dumps(numbers),
         }
         atomic_write_tensors(self._path, tensors, header)
@@ -198,7 +198,7 @@ class Training:
                 f"{self._path}: a training with other settings ({differing}): "
                 "use another directory or start afresh"
             )
-        self.progress = Progress(**stored.progress)
+        self.state = State(**stored.progress)
         state = self._optimiser.state_dict()
         for index, (name, parameter) in enumerate(self._parameters.items()):
             parameter.copy_(stored.tensors[f"parameter/{name}"])

@@ -157,7 +157,7 @@ def face_loss(found: Tensor, original: Tensor, keeps: Tensor, real: Tensor, pres
     return (1 - (found * wanted).sum(1)).where(present, 0)
 
 
-def inside(boxes: Tensor, others: Tensor, height: int, width: int) -> Tensor:
+def pixels_inside(boxes: Tensor, others: Tensor, height: int, width: int) -> Tensor:
     """Return which pixels lie in both of two boxes, N x 1 x height x width; none where either is empty."""
     left, top = torch.maximum(boxes, others)[:, :2].T
     right, bottom = torch.minimum(boxes, others)[:, 2:].T

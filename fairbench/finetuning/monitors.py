@@ -5,26 +5,17 @@ Pure functions of tables: nothing is measured for them. A column or number that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
 
 import pandas as pd
+
+from fairbench.store.results import Metrics, Summary, TrainingWarning, VariantMetrics
 
 WINDOW = 20
 """Updates that every number is averaged over."""
 
 Sign = tuple[pd.Series, str]
 """Whether something is wrong, update by update, and a sentence with the numbers of the last one."""
-
-
-@dataclass(frozen=True)
-class TrainingWarning:
-    """What goes wrong, and since which update; None for what only the results show."""
-
-    name: str
-    sentence: str
-    since: int | None = None
 
 
 def warnings_during(log: pd.DataFrame) -> list[TrainingWarning]:
@@ -37,18 +28,21 @@ def warnings_during(log: pd.DataFrame) -> list[TrainingWarning]:
         for wrong, sentence in monitor(log):
             lasting = int(wrong[::-1].cummin().sum())  # updates at the end that are wrong without a break
             if lasting:
-                found.append(TrainingWarning(name, sentence, int(log["update"].iloc[-lasting])))
+                since = int(log["update"].iloc[-lasting])
+                found.append(TrainingWarning(name=name, sentence=sentence, since=since))
     return found
 
 
-def warnings_after(log: pd.DataFrame, metrics: Mapping[str, Any]) -> list[TrainingWarning]:
+def warnings_after(log: pd.DataFrame, metrics: Metrics) -> list[TrainingWarning]:
     """Return what is wrong at the end: of the log, and of the ``metrics`` on prompts never trained on.
 
     Whether the bias persists is then decided by the test prompts alone.
     """
     during = [warning for warning in warnings_during(log) if warning.name != "bias_persists"]
     return during + [
-        TrainingWarning(name, sentence) for name, check in RESULTS for sentence in check(log, metrics)
+        TrainingWarning(name=name, sentence=sentence, since=None)
+        for name, check in RESULTS
+        for sentence in check(log, metrics)
     ]
 
 
@@ -109,9 +103,10 @@ MONITORS: dict[str, Callable[[pd.DataFrame], Iterator[Sign]]] = {
 """What is watched while a method trains."""
 
 
-def _persists_on_test(log: pd.DataFrame, metrics: Mapping[str, Any]) -> Iterator[str]:
+def _persists_on_test(log: pd.DataFrame, metrics: Metrics) -> Iterator[str]:
     for attribute, before, after in _asked(metrics):
-        p_value = metrics.get("paired", {}).get(attribute, {}).get("p_value")
+        paired = metrics.paired.get(attribute)
+        p_value = paired.p_value if paired else None
         if p_value is not None and (p_value > 0.05 or after > before):
             yield (
                 f"the {attribute} bias of the test prompts has not fallen beyond chance: "
@@ -119,15 +114,15 @@ def _persists_on_test(log: pd.DataFrame, metrics: Mapping[str, Any]) -> Iterator
             )
 
 
-def _worse_images(log: pd.DataFrame, metrics: Mapping[str, Any]) -> Iterator[str]:
-    before, after = (variant.get("quality", {}) for variant in _variants(metrics))
+def _worse_images(log: pd.DataFrame, metrics: Metrics) -> Iterator[str]:
+    before, after = (variant.quality for variant in _variants(metrics))
     for key, words in (("recognised", "whose subject is recognised"), ("face_rate", "with a face")):
-        first, last = (_value(quality.get(key)) for quality in (before, after))
+        first, last = before.value(key), after.value(key)
         if first is not None and last is not None and last < first - 0.05:
             yield f"the share of images {words} has dropped from {first:.2f} to {last:.2f}"
 
 
-def _overfitted(log: pd.DataFrame, metrics: Mapping[str, Any]) -> Iterator[str]:
+def _overfitted(log: pd.DataFrame, metrics: Metrics) -> Iterator[str]:
     for attribute, before, after in _asked(metrics):
         column = f"gap_{attribute}"
         if column in log and len(log) >= 2 * WINDOW and before > 0:
@@ -141,14 +136,15 @@ def _overfitted(log: pd.DataFrame, metrics: Mapping[str, Any]) -> Iterator[str]:
                 )
 
 
-def _learnt_from_one_judge(log: pd.DataFrame, metrics: Mapping[str, Any]) -> Iterator[str]:
+def _learnt_from_one_judge(log: pd.DataFrame, metrics: Metrics) -> Iterator[str]:
     for attribute, _, _ in _asked(metrics):
-        gap = metrics.get("gaming_gap", {}).get(attribute, {}).get("value")
+        gaming = metrics.gaming_gap.get(attribute)
+        gap = gaming.value if gaming else None
         if gap is not None and gap < -0.15:
             yield (f"the judge that it learnt from sees {-gap:.2f} less {attribute} bias than the others do")
 
 
-RESULTS: tuple[tuple[str, Callable[[pd.DataFrame, Mapping[str, Any]], Iterator[str]]], ...] = (
+RESULTS: tuple[tuple[str, Callable[[pd.DataFrame, Metrics], Iterator[str]]], ...] = (
     ("bias_persists", _persists_on_test),
     ("quality_drops", _worse_images),
     ("overfitting", _overfitted),
@@ -173,39 +169,26 @@ def _first(values: pd.Series) -> float:
     return float(values.head(WINDOW).mean())
 
 
-def _variants(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _variants(metrics: Metrics) -> list[VariantMetrics]:
     """Return what was measured of the original and of the debiased model."""
-    variants = list(metrics.get("variants", {}).values())
-    return variants[:2] if len(variants) > 1 else [{}, {}]
+    variants = list(metrics.variants.values())
+    return variants[:2] if len(variants) > 1 else [VariantMetrics(), VariantMetrics()]
 
 
-def _asked(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
+def _asked(metrics: Metrics) -> Iterator[tuple[str, float, float]]:
     """Yield each attribute that was to be balanced, with its bias before and after."""
-    before, after = (variant.get("bias", {}) for variant in _variants(metrics))
-    for attribute in metrics.get("attributes", ()):
-        first, last = (bias.get(attribute, {}).get("bias_mean") for bias in (before, after))
+    before, after = (variant.bias for variant in _variants(metrics))
+    for attribute in metrics.attributes:
+        first, last = (bias.get(attribute, Summary()).bias_mean for bias in (before, after))
         if first is not None and last is not None:
             yield attribute, first, last
 
 
-def _value(quality: Any) -> float | None:
-    return quality.get("mean") if isinstance(quality, Mapping) else quality
-
-
-def told_at_the_end(
-    log: pd.DataFrame | None, metrics: dict[str, Any], planned: int, stop_on: Collection[str]
-) -> dict[str, Any]:
+def told_at_the_end(metrics: Metrics, log: pd.DataFrame, planned: int, stop_on: Collection[str]) -> Metrics:
     """Return ``metrics`` with its ``warnings``, and a note where the training ended before its time."""
-    import pandas as pd
-
-    log = pd.DataFrame() if log is None else log
-    warnings = [
-        {"name": warning.name, "sentence": warning.sentence, "since": warning.since}
-        for warning in warnings_after(log, metrics)
-    ]
     done = int(log["update"].max()) if len(log) and "update" in log else planned
     names = ", ".join(name for name in MONITORS if name in stop_on)
-    notes = list(metrics.get("notes", ()))
+    notes = list(metrics.notes)
     if stop_on and done < planned:
         notes.append(f"finetuning ended at update {done} of {planned}: --stop-on {names}")
-    return metrics | {"warnings": warnings, "notes": notes}
+    return metrics.model_copy(update={"warnings": warnings_after(log, metrics), "notes": notes})

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fairbench.alignment import Targets, alignment_loss, expected_targets
 from fairbench.finetuning.batches import Batch
-from fairbench.finetuning.faces import face_loss, inside
+from fairbench.finetuning.faces import face_loss, pixels_inside
 from fairbench.finetuning.semantics import OriginalPictures, factors, preservation_loss
 from fairbench.finetuning.settings import Settings, per_attribute
 from fairbench.intervention import Faces
@@ -161,7 +161,7 @@ class Objective:
             return None
         factor = factors(labels, known, each).view(-1, 1, 1, 1)
         boxes = faces.boxes * present[:, None]
-        return torch.where(inside(boxes, known["face/box"], *images.shape[-2:]), factor, 1.0)
+        return torch.where(pixels_inside(boxes, known["face/box"], *images.shape[-2:]), factor, 1.0)
 
     def _face(
         self,

@@ -123,10 +123,10 @@ class Update:
         whole = self.batches[number]
         rule = self.rule(self.sampler, whole.generator)
         batch = whole.share(self.processes.index, self.processes.count)
-        watch = _Watch(model.device)
+        laps = _Laps(model.device)
         objective = replace(self.objective, at_once=self.portions.pictures)
         objective.originals.look_up(batch.pictures, model.device)  # here, to see what new ones cost
-        watch("seconds_originals")
+        laps("seconds_originals")
         with torch.no_grad():
             conditioning = model.condition(batch.texts, batch.seeds, hooks)
             trajectory = model.rollout(
@@ -139,7 +139,7 @@ class Update:
                 until=None if rule.stop is None else rule.stop + 1,
                 at_once=self.portions.sampled,
             )
-        watch("seconds_sampling")
+        laps("seconds_sampling")
         row: dict[str, Any] = {}
         for seen, latents in views(
             rule,
@@ -152,7 +152,7 @@ class Update:
             self.portions.sampled,
         ):
             cotangent, row = objective(latents, batch)
-            watch("seconds_loss")
+            laps("seconds_loss")
             norms = rule_gradient(
                 rule,
                 model,
@@ -163,13 +163,13 @@ class Update:
                 guidance=settings.guidance,
                 chunk=self.portions.rows,
             )
-            watch("seconds_gradient")
+            laps("seconds_gradient")
         share = len(batch.seeds) / whole.total
-        seconds = {name: value / self.processes.count for name, value in watch.seconds.items()}
+        seconds = {name: value / self.processes.count for name, value in laps.seconds.items()}
         return {name: value * share for name, value in row.items()} | {"step_norms": norms.tolist()} | seconds
 
 
-class _Watch:
+class _Laps:
     """Seconds since it was last looked at, summed up by name; a GPU is waited for."""
 
     def __init__(self, device: torch.device) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,13 +62,15 @@ class ImageSet:
     known: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Attribute -> labels that come with the images, in columns like those of a judge called `KNOWN`."""
 
+    @cached_property
     def sha256(self) -> str:
-        """Hash of the content of all images, in their order."""
+        """Of the content of all images, in their order."""
         parts = [sha256_of(Path(path)) for rows in self.variants for path in rows["image"]]
         return sha256_of("".join(parts).encode())
 
+    @cached_property
     def prompts_sha256(self) -> str:
-        """Hash of the prompts, in their order."""
+        """Of the prompts, in their order."""
         rows = self.variants[0].drop_duplicates("prompt_id")
         lines = [f"{name}\t{text}" for name, text in zip(rows["prompt_id"], rows["prompt"], strict=True)]
         return sha256_of("\n".join(lines).encode())

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from fairbench.errors import UserError, unknown
+from fairbench.errors import UserError, one_line, unknown
 from fairbench.judges.judge_file import Classifier
-from fairbench.judges.sources import read_json
-from fairbench.networks import backbone, load_weights, one_line
+from fairbench.judges.sources import settings_of
+from fairbench.networks import backbone, load_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,7 +145,7 @@ def _untrained(kind: str, stated: Published, classes: int, where: str) -> nn.Mod
 
 def _timm_config(directory: Path) -> Published:
     """Read the ``config.json`` that timm publishes with a model; torchvision publishes none."""
-    config = read_json(directory / CONFIG)
+    config = settings_of(directory / CONFIG)
     seen = config.get("pretrained_cfg") or {}
     found = {
         "outputs": config.get("label_names"),
@@ -179,7 +179,7 @@ def _transformers(directory: Path) -> tuple[nn.Module, Published]:
         raise UserError(f"{directory}: transformers cannot load it: {one_line(error)}") from error
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"{directory}: the weights lack {missing[0]}; get the whole file of this classifier")
-    seen = read_json(directory / PREPROCESSOR)
+    seen = settings_of(directory / PREPROCESSOR)
     size, normalised = seen.get("size"), seen.get("do_normalize", True)
     found = {
         "outputs": [network.config.id2label[place] for place in sorted(network.config.id2label)],

@@ -5,7 +5,7 @@ The counts are what a correction of measured frequencies needs; an accuracy alon
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,7 +13,7 @@ from fairbench.attributes import FACE_THRESHOLD
 from fairbench.errors import UserError, invalid
 from fairbench.judges.description import Attribute, Counts, JudgeDescription, check_confusion
 from fairbench.networks import find, read_description
-from fairbench.storage import atomic_write_json
+from fairbench.storage import atomic_write_json, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,14 @@ def confusion_counts(judgement: "Judgement", labels: "Mapping[str, Tensor]") -> 
         Of N images.
     labels
         Attribute -> N class numbers, -1 where the class is not known; what was not judged is passed over.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairbench.judges.judge import Judgement
+    >>> says = Judgement({"gender": torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])}, face=torch.ones(3))
+    >>> confusion_counts(says, {"gender": torch.tensor([0, 1, 1])})["gender"].tolist()
+    [[1, 0], [1, 1]]
     """
     import numpy as np
 
@@ -50,17 +58,37 @@ def confusion_counts(judgement: "Judgement", labels: "Mapping[str, Tensor]") -> 
 
 
 def as_counts(counts: "Mapping[str, np.ndarray]") -> dict[str, Counts]:
-    """Return the matrices as they are described and stored."""
+    """Return the matrices as they are described and stored.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_counts({"gender": np.array([[9, 1], [2, 8]])})
+    {'gender': ((9, 1), (2, 8))}
+    """
     return {name: tuple(tuple(row) for row in matrix.tolist()) for name, matrix in counts.items()}
 
 
 def accuracy(counts: "np.ndarray") -> float | None:
-    """Share of the counts on the diagonal; no value where nothing was counted."""
+    """Share of the counts on the diagonal; no value where nothing was counted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> accuracy(np.array([[9, 1], [2, 8]]))
+    0.85
+    """
     return float(counts.trace() / counts.sum()) if counts.sum() else None
 
 
 def side_file(judge_file: Path) -> Path:
-    """Return where the confusion of a judge file is kept, beside it."""
+    """Return where the confusion of a judge file is kept, beside it.
+
+    Examples
+    --------
+    >>> side_file(Path("judge.yaml")).name
+    'judge.confusion.json'
+    """
     return judge_file.with_suffix(".confusion.json")
 
 
@@ -73,20 +101,27 @@ def read_side_file(
     ------
     UserError
         They are damaged, or were measured with other files than those of now, whose errors may differ.
+
+    Examples
+    --------
+    >>> read_side_file(Path("not-measured.yaml"), sha256="", attributes={})
+    {}
     """
     path = side_file(judge_file)
     if not path.is_file():
         return {}
-    import json
+
+    def damaged(error: object) -> str:
+        return f"{path}: is damaged ({error}): remove it and measure again"
 
     try:
-        content: Any = json.loads(path.read_bytes())
+        content = read_json(path, damaged)
         measured_with, confusion = content["judge"], _SIDE.validate_python(content["confusion"])
         check_confusion(confusion, attributes)
     except ValidationError as error:
         raise invalid(str(path), error) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is damaged ({error}): remove it and measure again") from None
+        raise UserError(damaged(error)) from None
     if measured_with != sha256:
         raise UserError(
             f"{path}: was measured before {judge_file.name} or a file it names changed: "

@@ -10,8 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from fairbench.errors import UserError
-from fairbench.networks import one_line
+from fairbench.errors import UserError, one_line
 from fairbench.storage import sha256_of
 
 if TYPE_CHECKING:

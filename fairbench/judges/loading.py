@@ -67,6 +67,12 @@ def load_judge(name: str | Path) -> Judge:
     ------
     UserError
         The name is unknown, a file is missing, damaged or a pickle, or description and weights do not fit.
+
+    Examples
+    --------
+    >>> import fairbench
+    >>> fairbench.load_judge("portraits-eval-a").attributes["gender"]
+    ('female', 'male')
     """
     if Path(name).suffix in (".yaml", ".yml"):
         from fairbench.judges.composed import load_judge_file

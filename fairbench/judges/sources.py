@@ -1,6 +1,5 @@
 """Where the files of a judge come from: a folder beside the judge file, or a pinned commit on the Hub."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from fairbench.errors import UserError
 from fairbench.networks import download
-from fairbench.storage import sha256_of
+from fairbench.storage import read_json, sha256_of
 
 
 def located(source: str, base: Path, patterns: Sequence[str]) -> Path:
@@ -37,12 +36,8 @@ def check_sha256(path: Path, expected: str | None) -> None:
         raise UserError(f"{path}: has the sha256 {found}, not the pinned {expected}: get the right file")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def settings_of(path: Path) -> dict[str, Any]:
     """Return the JSON object of a file that may be missing; a ``UserError`` where it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is not a JSON object; get the file again")
-    return content
+    if not path.is_file():
+        return {}
+    return read_json(path, lambda _: f"{path}: is not a JSON object; get the file again")

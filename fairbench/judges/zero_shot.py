@@ -11,7 +11,7 @@ from torch import nn
 from fairbench.errors import UserError
 from fairbench.judges.classifiers import Normalise
 from fairbench.judges.judge_file import ZeroShot
-from fairbench.judges.sources import read_json
+from fairbench.judges.sources import settings_of
 from fairbench.networks import clip, load_weights
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def load_zero_shot(network: ZeroShot, directory: Path) -> ZeroShotReader:
         A file is damaged or missing, it is no CLIP with open_clip's own tokenizer, or a prompt is too long.
     """
     where = str(directory)
-    published = read_json(directory / CONFIG)
+    published = settings_of(directory / CONFIG)
     config, seen = published.get("model_cfg"), published.get("preprocess_cfg") or {}
     if not isinstance(config, dict) or not {"mean", "std"} <= seen.keys():
         raise UserError(f"{directory / CONFIG}: must hold model_cfg, and preprocess_cfg with mean and std")

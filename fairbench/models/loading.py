@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-import json
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from fairbench.errors import UserError, invalid, unknown
+from fairbench.errors import UserError, invalid, one_line, unknown
 from fairbench.networks import download
+from fairbench.storage import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -43,8 +43,9 @@ WEIGHTS = {
     "vae": "diffusion_pytorch_model",
 }
 PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
+INDEX = "model_index.json"
 HUB_FILES = [
-    "model_index.json",
+    INDEX,
     "fairbench.json",
     *(f"tokenizer/*.{ending}" for ending in ("json", "txt")),
     "scheduler/*.json",
@@ -91,6 +92,13 @@ def load_model(name: str, **options: Any) -> Any:
     ------
     UserError
         If there is no such model, or it is not one that can be opened safely and sampled.
+
+    Examples
+    --------
+    >>> import fairbench
+    >>> model = fairbench.load_model("portraits", device="cpu")
+    >>> tuple(model.generate(["face of a geologist"], seeds=[0], steps=2).shape)
+    (1, 3, 64, 64)
     """
     if (directory := model_directory(name)) is not None:
         return _call(name, open_directory, options, directory=directory, name=name)
@@ -162,7 +170,7 @@ def open_directory(
     except UserError:
         raise
     except Exception as error:  # whatever a damaged file makes the libraries raise
-        raise UserError(f"{directory} cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"{directory} cannot be loaded: {one_line(error)}") from error
     _check_fit(directory, pipeline)
     model = TextToImage(pipeline.to(where), name, _defaults(directory))
     if compile:
@@ -172,7 +180,9 @@ def open_directory(
 
 def check_directory(directory: Path) -> None:
     """Raise a UserError unless ``directory`` is a complete Stable Diffusion pipeline in safetensors."""
-    index = _read_json(directory / "model_index.json", f"{directory} is not a diffusers pipeline")
+    index = read_json(
+        directory / INDEX, lambda error: f"{directory} is not a diffusers pipeline: {INDEX}: {error}"
+    )
     kind = index.get("_class_name")
     if kind != PIPELINE:
         raise UserError(
@@ -252,7 +262,9 @@ def _defaults(directory: Path) -> Defaults:
     if not path.exists():
         return Defaults()
     try:
-        return Defaults.model_validate(_read_json(path, f"the defaults of {directory} are unreadable"))
+        return Defaults.model_validate(
+            read_json(path, lambda error: f"the defaults of {directory} are unreadable: {path.name}: {error}")
+        )
     except ValidationError as error:
         raise invalid(str(path), error) from error
 
@@ -272,7 +284,7 @@ def _placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
         where = torch.device(device)
         torch.empty(0, device=where)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} cannot be used: {_first_line(error)}") from error
+        raise UserError(f"device {device!r} cannot be used: {one_line(error)}") from error
     if where.type != "cuda":
         if dtype not in ("auto", "float32"):
             raise UserError(f"dtype {dtype} needs a cuda device; on {where} leave dtype out")
@@ -291,7 +303,7 @@ def _check_compiler(where: torch.device) -> None:
     try:
         torch.compile(lambda x: x + 1)(torch.zeros(2, device=where))
     except Exception as error:  # whatever the compiler, or what it calls, raises
-        raise UserError(f"compile=true: torch.compile does not work here: {_first_line(error)}") from error
+        raise UserError(f"compile=true: torch.compile does not work here: {one_line(error)}") from error
 
 
 def _call(name: str, factory: Callable[..., Any], options: dict[str, Any], /, **given: Any) -> Any:
@@ -300,21 +312,6 @@ def _call(name: str, factory: Callable[..., Any], options: dict[str, Any], /, **
     except TypeError as error:
         raise UserError(f"options of model {name!r}: {error}") from error
     return factory(**given, **options)
-
-
-def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{otherwise}: {path.name}: {_first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{otherwise}: {path.name} is not a JSON object")
-    return content
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager

@@ -106,6 +106,16 @@ class TextToImage:
         """How many images `generate` samples in one pass unless told otherwise."""
         return min(self.portions.sampled.usual, self.portions.sampled.limit)
 
+    @property
+    def most_steps(self) -> int | None:
+        """The number of timesteps that it was trained with, which no sampler can exceed."""
+        most: int | None = self.pipeline.scheduler.config.num_train_timesteps
+        return most
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """Raise a ``UserError`` where a prompt is too long."""
+        self.tokens(prompts)
+
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Return the embeddings of N prompts, padded to the length that the tokenizer takes.
 

@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fairbench.draws import Draw
-from fairbench.intervention import DrawClass
+from fairbench.errors import one_line
+from fairbench.intervention import DrawClass, lacking
 from fairbench.intervention_files import load_intervention, save_intervention
 from fairbench.plugins.trial import IMAGES, Inapplicable, Trial, World, fingerprint
 
@@ -76,20 +77,19 @@ def _tried(name: str, check: Callable[[Trial], str], trial: Trial) -> Clause:
     except Broken as found:
         return Clause(name, "failed", str(found))
     except Exception as error:  # whatever a method raises, the other clauses are still to be tried
-        return Clause(name, "failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return Clause(name, "failed", one_line(error, named=True))
 
 
 def _interface(trial: Trial) -> str:
     method = trial.method
-    missing = [part for part in ("name", "draw_class", "Config", "fit", "apply") if not hasattr(method, part)]
-    if missing:
+    if missing := lacking(method):
         raise Broken(f"lacks {', '.join(missing)}")
     draw_class = trial.made({}).draw_class
     if draw_class not in get_args(DrawClass):
         raise Broken(f"draw_class is {draw_class!r}, not one of {', '.join(get_args(DrawClass))}")
-    if list(inspect.signature(method.apply).parameters) != ["self", "intervention", "model", "draw"]:  # type: ignore[attr-defined]
+    if list(inspect.signature(method.apply).parameters) != ["self", "intervention", "model", "draw"]:
         raise Broken("apply does not take (self, intervention, model, draw)")
-    if method.Config.model_config.get("extra") != "forbid":  # type: ignore[attr-defined]
+    if method.Config.model_config.get("extra") != "forbid":
         raise Broken('Config takes unknown options: set extra="forbid"')
     return draw_class
 
@@ -179,7 +179,7 @@ def _reloads(trial: Trial) -> str:
 
 
 def _neutral(trial: Trial) -> str:
-    neutral = getattr(trial.method, "neutral", None)
+    neutral = trial.method.neutral
     if neutral is None:
         raise Inapplicable("declares no options under which it changes nothing (neutral)")
     pictures = trial.generate(*trial.fit("neutral", **neutral))

@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from fairbench.errors import Unsupported, UserError, unknown
+from fairbench.errors import Unsupported, UserError, one_line, unknown
+
+if TYPE_CHECKING:
+    from fairbench.intervention import Method
 
 GROUP = "fairbench.methods"
-
-INTERFACE = ("name", "draw_class", "Config", "fit", "apply")
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,18 @@ class MethodEntry:
 
 
 def list_methods() -> list[MethodEntry]:
-    """Name every method installed, in order of name, without importing any."""
+    """Name every method installed, in order of name, without importing any.
+
+    Examples
+    --------
+    >>> import fairbench
+    >>> "biased_dft" in [method.name for method in fairbench.list_methods()]
+    True
+    """
     return [_describe(point) for point in _entries()]
 
 
-def find_method(name: str) -> Any:
+def find_method(name: str) -> "type[Method]":
     """Return the class of the method called ``name``.
 
     Raises
@@ -45,6 +53,8 @@ def find_method(name: str) -> Any:
     Unsupported
         It cannot be loaded.
     """
+    from fairbench.intervention import completed, lacking
+
     points = [point for point in _entries() if point.name == name]
     if not points:
         raise unknown("method", name, _usable_names())
@@ -58,14 +68,14 @@ def find_method(name: str) -> Any:
         SystemExit,
     ) as error:  # whatever a plugin does on import, its name belongs in the message
         raise Unsupported(
-            f"method {name!r} of {_package(points[0])} cannot be loaded: {_one_line(error)}"
+            f"method {name!r} of {_package(points[0])} cannot be loaded: {one_line(error, named=True)}"
         ) from error
-    if missing := _lacking(method):
+    if missing := lacking(method):
         raise UserError(f"method {name!r} of {_package(points[0])} lacks {', '.join(missing)}")
-    return method
+    return completed(method)
 
 
-def method_in(path: Path) -> Any:
+def method_in(path: Path) -> "type[Method]":
     """Return the class of the one method that the Python file ``path`` defines.
 
     Raises
@@ -73,6 +83,8 @@ def method_in(path: Path) -> Any:
     UserError
         The file is missing or cannot be imported, or it defines no method, or several.
     """
+    from fairbench.intervention import INTERFACE, completed, lacking
+
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     spec = importlib.util.spec_from_file_location(f"fairbench_method_{path.stem}", path)
@@ -83,17 +95,13 @@ def method_in(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise UserError(f"{path} cannot be loaded: {_one_line(error)}") from error
+        raise UserError(f"{path} cannot be loaded: {one_line(error, named=True)}") from error
     own = [kind for kind in vars(module).values() if getattr(kind, "__module__", "") == spec.name]
-    methods = [kind for kind in own if isinstance(kind, type) and not _lacking(kind)]
+    methods = [kind for kind in own if isinstance(kind, type) and not lacking(kind)]
     if len(methods) != 1:
         found = ", ".join(kind.__name__ for kind in methods) or "none"
         raise UserError(f"{path}: holds {found}; one class with {', '.join(INTERFACE)} is needed")
-    return methods[0]
-
-
-def _lacking(method: Any) -> list[str]:
-    return [part for part in INTERFACE if not hasattr(method, part)]
+    return completed(methods[0])
 
 
 def _entries() -> list[EntryPoint]:
@@ -110,7 +118,7 @@ def _describe(point: EntryPoint) -> MethodEntry:
     try:
         return MethodEntry(point.name, _package(point), summary=_docstring(point).partition("\n")[0])
     except Exception as error:  # a broken plugin must not take the others with it
-        return MethodEntry(point.name, _package(point), problem=_one_line(error))
+        return MethodEntry(point.name, _package(point), problem=one_line(error, named=True))
 
 
 def _docstring(point: EntryPoint) -> str:
@@ -130,7 +138,3 @@ def _docstring(point: EntryPoint) -> str:
 
 def _package(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]

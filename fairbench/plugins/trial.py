@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
 from fairbench.errors import UserError, invalid
-from fairbench.intervention import FitContext, Intervention
+from fairbench.intervention import FitContext, Intervention, Method, completed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,10 +64,10 @@ class Trial:
     """A method on its world: fitted once, and generated from as often as a clause asks."""
 
     def __init__(
-        self, method: type, world: World, options: Mapping[str, Any], attributes: str, directory: Path
+        self, method: Any, world: World, options: Mapping[str, Any], attributes: str, directory: Path
     ) -> None:
-        self.method, self.world, self.directory = method, world, directory
-        self.options = {**getattr(method, "quick", {}), **options}
+        self.method, self.world, self.directory = completed(method), world, directory
+        self.options = {**self.method.quick, **options}
         self.space = AttributeSpace.parse(attributes)
         self.draw = Draw.make(self.space, TargetDistribution.parse("uniform", self.space))
         self.prompts = [world.test[index % len(world.test)].text for index in range(IMAGES)]
@@ -75,9 +75,9 @@ class Trial:
         self.original = world.model.generate(self.prompts, range(IMAGES))
         self.made({})  # a wrong option is the user's mistake, not a broken clause
 
-    def made(self, changes: Mapping[str, Any]) -> Any:
+    def made(self, changes: Mapping[str, Any]) -> Method:
         """Return the method with its options and ``changes``."""
-        config = self.method.Config  # type: ignore[attr-defined]
+        config = self.method.Config
         try:
             return self.method(config(**{**self.options, **changes}))
         except ValidationError as error:
@@ -85,10 +85,10 @@ class Trial:
         except TypeError as error:
             raise UserError(f"{self.method.__name__} cannot be made from its Config: {error}") from None
 
-    def fit(self, place: str, **changes: Any) -> tuple[Any, Intervention]:
+    def fit(self, place: str, **changes: Any) -> tuple[Method, Intervention]:
         """Fit afresh in a directory of its own."""
         method = self.made(changes)
-        unsupported = set(self.space.names) - set(getattr(method, "supports", None) or self.space.names)
+        unsupported = set(self.space.names) - set(method.supports or self.space.names)
         if unsupported:
             raise Inapplicable(f"does not support {', '.join(sorted(unsupported))}")
         target = TargetDistribution.parse("uniform", self.space)
@@ -107,19 +107,16 @@ class Trial:
             log=lambda row: None,
         )
         try:
-            if hasattr(method, "check"):
-                method.check(self.world.model)
-            if hasattr(method, "check_task"):
-                texts = [prompt.text for prompt in (*self.world.train, *self.world.test)]
-                method.check_task(self.world.model, self.space, target, texts)
-            if hasattr(method, "check_fit"):
-                method.check_fit(context)
+            texts = [prompt.text for prompt in (*self.world.train, *self.world.test)]
+            method.check(self.world.model)
+            method.check_task(self.world.model, self.space, target, texts)
+            method.check_fit(context)
         except UserError as error:
             raise Inapplicable(str(error)) from None
         return method, method.fit(context)
 
     @cached_property
-    def fitted(self) -> tuple[Any, Intervention]:
+    def fitted(self) -> tuple[Method, Intervention]:
         """The method and what it learnt, with its own options."""
         return self.fit("fitted")
 
@@ -129,7 +126,7 @@ class Trial:
         return self.generate(*self.fitted)
 
     def generate(
-        self, method: Any, intervention: Intervention, draw: Draw | None = None, batch_size: int = IMAGES
+        self, method: Method, intervention: Intervention, draw: Draw | None = None, batch_size: int = IMAGES
     ) -> Tensor:
         """Make the trial's pictures with ``intervention`` applied."""
         model = self.world.model

@@ -3,10 +3,9 @@
 Under every row a bar counts who is seen in all images of that prompt, not only in the few that are shown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,6 +19,7 @@ from fairbench.images.files import read_image
 from fairbench.records import ORIGINAL, judge_of, measured, method_of
 from fairbench.report import style
 from fairbench.report.shares import Shares, captions
+from fairbench.store.results import Metrics
 
 # Laid out in pixels: one unit of the axes is one pixel and, at 72 dpi, so is one point of a font.
 TILE, SPACE = 96, 4
@@ -30,7 +30,7 @@ HEADER, CAPTION, BAR, ROW_SPACE, FOOTER = 64, 32, 18, 26, 78
 def before_after(
     records: pd.DataFrame,
     run_directory: Path,
-    metrics: Mapping[str, Any] | None = None,
+    metrics: Metrics | None = None,
     *,
     attributes: Sequence[str] = (),
     prompts: int = 6,
@@ -44,8 +44,8 @@ def before_after(
     prompts; the default is what the run set out to balance, else all that was measured. Without a debiased
     variant only the original is drawn.
     """
-    judge = judge_of(records, metrics)
-    balanced = attributes or (metrics or {}).get("attributes") or measured(records, judge)
+    judge = judge_of(records, metrics.primary_judge if metrics else None)
+    balanced = attributes or (metrics and metrics.attributes) or measured(records, judge)
     counted = [Shares.of(records, judge, attribute, metrics) for attribute in balanced]
     method = method_of(records)
     variants = [ORIGINAL] if method is None else [ORIGINAL, method]

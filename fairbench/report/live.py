@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -12,8 +13,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-
-from fairbench.cli.output import make_console
 
 
 @contextmanager
@@ -27,7 +26,7 @@ def live_progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], Non
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    bars = Progress(*columns, console=make_console(stderr=True), disable=quiet)
+    bars = Progress(*columns, console=Console(stderr=True, markup=False), disable=quiet)
     tasks: dict[str, TaskID] = {}
 
     def tell(stage: str, done: int, total: int) -> None:

@@ -1,9 +1,9 @@
 """Bias against semantic change: what each method removes, and what it changes of the pictures for that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from fairbench.errors import UserError, unknown
 from fairbench.records import ORIGINAL
 from fairbench.report import style
-from fairbench.report.tables import method_of
+from fairbench.store.results import Metrics, Summary
 
 MARKERS = {"emergent": "o", "drawn": "s", "coupled": "^", "unknown": "X"}
 COLOURS = tuple(colour for colour in style.SERIES if colour != "#f0e442")
@@ -33,14 +33,14 @@ class Point(NamedTuple):
 
 
 def pareto(
-    runs: Sequence[Mapping[str, Any]], path: Path, *, attribute: str = "gender", measure: str = "clip_i"
+    runs: Sequence[Metrics], path: Path, *, attribute: str = "gender", measure: str = "clip_i"
 ) -> Path:
     """Draw the bias of every run against one minus its similarity to the original; return `path`.
 
     Parameters
     ----------
     runs
-        The content of ``metrics.json`` of runs that debias.
+        The metrics of runs that debias.
     path
         Where the picture goes.
     attribute
@@ -85,17 +85,16 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return best
 
 
-def _point(run: Mapping[str, Any], attribute: str, measure: str) -> Point | None:
-    method = method_of(run)
-    if method is None:
+def _point(run: Metrics, attribute: str, measure: str) -> Point | None:
+    if run.debiased is None:
         return None
-    entry = run["variants"][method]
-    summary, similarity = entry["bias"].get(attribute), entry["quality"].get(measure)
-    if not summary or summary["bias_mean"] is None or not similarity or similarity["mean"] is None:
+    entry = run.variants[run.debiased]
+    summary, similarity = entry.bias.get(attribute, Summary()), entry.quality.value(measure)
+    bias, floor = summary.bias_mean, summary.floor
+    if bias is None or floor is None or similarity is None:
         return None
-    bias = summary["bias_mean"]
-    low, high = summary["interval"] or (bias, bias)
-    return Point(run["method"], run["draw_class"], 1 - similarity["mean"], bias, low, high, summary["floor"])
+    low, high = summary.interval or (bias, bias)
+    return Point(run.method, run.draw_class, 1 - similarity, bias, low, high, floor)
 
 
 def _floor(axes: Axes, floors: Sequence[float]) -> None:
@@ -107,10 +106,10 @@ def _floor(axes: Axes, floors: Sequence[float]) -> None:
         axes.axhline(sum(floors) / len(floors), color=style.GREY, linewidth=1.2, linestyle="--", label=label)
 
 
-def _original(axes: Axes, runs: Sequence[Mapping[str, Any]], attribute: str) -> None:
+def _original(axes: Axes, runs: Sequence[Metrics], attribute: str) -> None:
     """Draw the original model, which has changed nothing; runs of other seeds have their own."""
-    summaries = [run["variants"][ORIGINAL]["bias"].get(attribute) or {} for run in runs]
-    biases = {summary["bias_mean"] for summary in summaries if summary.get("bias_mean") is not None}
+    summaries = [run.variants[ORIGINAL].bias.get(attribute, Summary()) for run in runs]
+    biases = {summary.bias_mean for summary in summaries if summary.bias_mean is not None}
     axes.scatter(
         [0] * len(biases), sorted(biases), marker="D", s=48, color=style.INK, zorder=4, label="original"
     )

@@ -1,8 +1,6 @@
 """Prompt by prompt: how often a class is seen before and after, against the target and mere chance."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,12 +13,13 @@ from fairbench.errors import unknown
 from fairbench.records import ORIGINAL, judge_of, method_of
 from fairbench.report import style
 from fairbench.report.shares import Shares, captions
+from fairbench.store.results import Metrics
 
 
 def dumbbell(
     records: pd.DataFrame,
     path: Path,
-    metrics: Mapping[str, Any] | None = None,
+    metrics: Metrics | None = None,
     *,
     attribute: str = "gender",
     label: str | None = None,
@@ -30,7 +29,9 @@ def dumbbell(
     Prompts are sorted by their original frequency; `label` is the attribute's last class unless given. The
     line is the target; the band holds 95 % of what a model exactly on target shows with that many images.
     """
-    shares = Shares.of(records, judge_of(records, metrics), attribute, metrics)
+    shares = Shares.of(
+        records, judge_of(records, metrics.primary_judge if metrics else None), attribute, metrics
+    )
     if label is not None and label not in shares.classes:
         raise unknown(f"class of {attribute}", label, shares.classes)
     k = shares.classes.index(label or shares.classes[-1])

@@ -3,10 +3,8 @@
 An image counts for its most probable class where the judge sees a face; the others are "no face".
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from textwrap import shorten
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +12,7 @@ import pandas as pd
 from fairbench.metrics.bias import bias
 from fairbench.metrics.counts import judged_labels
 from fairbench.report import style
+from fairbench.store.results import Metrics
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,11 @@ class Shares:
 
     @classmethod
     def of(
-        cls, records: pd.DataFrame, judge: str, attribute: str, metrics: Mapping[str, Any] | None = None
+        cls, records: pd.DataFrame, judge: str, attribute: str, metrics: Metrics | None = None
     ) -> "Shares":
         """Count one attribute as `judge` sees it; the target is that of `metrics`, else uniform."""
         labels, classes = judged_labels(records, judge, attribute)
-        target = (metrics or {}).get("target")
-        stated = target.get(attribute) if isinstance(target, Mapping) else None
+        stated = metrics.target.get(attribute) if metrics else None
         uniform = np.full(len(classes), 1 / len(classes))
         return cls(
             attribute,

@@ -15,6 +15,7 @@ from fairbench.metrics.groups import likeliest
 from fairbench.metrics.sequential import GapSequence
 from fairbench.records import ORIGINAL, shows_face
 from fairbench.scoring.judging import look
+from fairbench.store.results import Sequential, SequentialGap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,22 +71,22 @@ class Adaptive:
         places = rows.assign(place=rows["prompt_id"].map(order)).sort_values(["place", "image_index"]).index
         return rows.loc[places].reset_index(drop=True)
 
-    def report(self, width: float) -> dict[str, Any]:
+    def report(self, width: float) -> Sequential:
         """Say what was reached, and what a design fixed in advance would have needed.
 
         ``fixed`` is planned without knowing the gap, ``fixed_knowing_the_gap`` with the one that was found.
         """
-        found: dict[str, Any] = {}
+        found: dict[str, SequentialGap] = {}
         for name, sequence in self.sequences.items():
             low, high = sequence.interval
             sizes = len(self.plan.test), len(self.plan.space.classes[name]), width
-            found[name] = {
-                "interval": [low, high],
-                "fixed": images_for_width(*sizes),
-                "fixed_knowing_the_gap": images_for_width(*sizes, gap=(low + high) / 2),
-            }
-        fixed, images = max(entry["fixed"] for entry in found.values()), len(self.rows)
-        return {"width": width, "images": images, "saved": fixed - images, "attributes": found}
+            found[name] = SequentialGap(
+                interval=(low, high),
+                fixed=images_for_width(*sizes),
+                fixed_knowing_the_gap=images_for_width(*sizes, gap=(low + high) / 2),
+            )
+        fixed, images = max(entry.fixed for entry in found.values()), len(self.rows)
+        return Sequential(width=width, images=images, saved=fixed - images, attributes=found)
 
     def _fill(self, wanted: np.ndarray) -> None:
         """Generate and judge until every prompt has so many images with a face in store."""

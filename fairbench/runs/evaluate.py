@@ -1,131 +1,35 @@
-"""Measuring without training: any generator, images that are there, or a run as other judges see it.
+"""Measuring images that are there: of any generator, or of a run as other judges see it.
 
 What is written has the same form as a run.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
-from fairbench.config import RunConfig, make_config, spelled
+from fairbench.config import RunConfig, spelled
 from fairbench.errors import UserError
 from fairbench.images.files import check_images
 from fairbench.images.rows import KNOWN, ImageSet
-from fairbench.images.sources import find_images
+from fairbench.images.sources import find_images, referred_images
 from fairbench.progress import Progress, nobody
-from fairbench.records import ORIGINAL, SIMILARITIES, named
-from fairbench.runs.inputs import contents
+from fairbench.records import SIMILARITIES, named
+from fairbench.runs.inputs import input_hashes
 from fairbench.runs.instruments import load_observers, refuse_training_features, refuse_twins, used
-from fairbench.runs.run import run
-from fairbench.runs.session import Draw, Session
+from fairbench.runs.session import Paint, Session, finished
 from fairbench.scoring.judging import Instruments
-from fairbench.scoring.reference_images import find_reference, record_reference
-from fairbench.storage import lock, sha256_of
+from fairbench.scoring.reference_images import check_reference, record_reference
+from fairbench.storage import sha256_of
 from fairbench.store.layout import RunDirectory, default_directory
-from fairbench.store.load import StoredRun, load_run, measurement_of
+from fairbench.store.load import load_run, measurement_of
 from fairbench.store.measurement import JudgeUsed, Measurement
-from fairbench.suites import PromptSuite, load_suite
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from torch import Tensor
+from fairbench.store.results import InputHashes, Metrics
+from fairbench.suites import Prompt, PromptSuite, load_suite
 
 OWN = "own"
 """The suite of images that bring their prompts."""
-Generate = Callable[[Sequence[str], Sequence[int]], Any]
-
-
-def evaluate(
-    generate: Generate | str,
-    *,
-    suite: str | Path = "occupations",
-    name: str | None = None,
-    out: Path | str | None = None,
-    fresh: bool = False,
-    progress: Progress = nobody,
-    draw: Draw | None = None,
-    **settings: Any,
-) -> StoredRun:
-    """Generate the images of a suite with any generator, and measure them.
-
-    Parameters
-    ----------
-    generate
-        From N prompts and N seeds to N images: N x 3 x H x W floats in [0, 1], N x H x W x 3 bytes, or a list
-        of either or of Pillow images. Or the name of a model.
-    suite
-        The name of a prompt suite, or the path of its YAML file.
-    name
-        What results call the generator; its own name unless given. It stands for the generator: the same name
-        in the same directory goes on with the images that are there.
-    out
-        Directory of the evaluation; below ``./runs`` if None.
-    fresh
-        Begin anew.
-    progress
-        Told ``(stage, done, total)``.
-    draw
-        Draws pictures from directory, records, training log and metrics.
-    **settings
-        Of `fairbench.config.RunConfig`: ``judges`` (needed unless the model brings its own), ``attributes``,
-        ``target``, ``features``, ``images_per_prompt``, ``test_prompts``, ``seed``, ``until_width``.
-
-    Returns
-    -------
-    What was stored, with ``records`` and ``metrics``.
-
-    Raises
-    ------
-    UserError
-        A setting is wrong, or what the generator returns are no images.
-    """
-    model = None if isinstance(generate, str) else _Generator(generate, name)
-    config = make_config(
-        settings | {"method": ORIGINAL, "model": model.name if model else generate, "suite": str(suite)}
-    )
-    place = Path(out) if out else default_directory(config)
-    run(config, place, fresh=fresh, progress=progress, draw=draw, model=model)
-    return load_run(place)
-
-
-class _Generator:
-    """Somebody's function as a model."""
-
-    def __init__(self, function: Generate, name: str | None) -> None:
-        self.function = function
-        self.name = str(name or getattr(function, "__name__", type(function).__name__))
-        if "<" in self.name:
-            raise UserError("a function without a name needs one: give name=...")
-
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int], **_: Any) -> "Tensor":
-        import torch
-
-        images = self.function(list(prompts), list(seeds))
-        if len(images) != len(prompts):
-            raise UserError(
-                f"{self.name} made {len(images)} images of {len(prompts)} prompts: make one of each"
-            )
-        parts = [self._image(image) for image in images]
-        if len({part.shape for part in parts}) > 1:
-            raise UserError(f"{self.name} made images of different sizes: make all of one size")
-        return torch.stack(parts)
-
-    def _image(self, image: Any) -> "Tensor":
-        import numpy as np
-        import torch
-
-        array = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
-        if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
-            return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
-        if array.dtype.kind == "f" and array.ndim == 3 and array.shape[0] == 3 and np.isfinite(array).all():
-            return torch.from_numpy(array.astype(np.float32))
-        raise UserError(
-            f"{self.name} made {array.dtype} of shape {array.shape}: "
-            "make 3 x H x W finite floats in [0, 1], or H x W x 3 bytes"
-        )
 
 
 def evaluate_images(
@@ -134,8 +38,8 @@ def evaluate_images(
     *,
     fresh: bool = False,
     progress: Progress = nobody,
-    draw: Draw | None = None,
-) -> dict[str, Any]:
+    paint: Paint | None = None,
+) -> Metrics:
     """Measure the images that ``config.images`` names: a folder, a table or a run; return the metrics.
 
     Raises
@@ -143,35 +47,43 @@ def evaluate_images(
     UserError
         A setting is wrong, an image cannot be read, or ``out`` cannot hold this evaluation.
     """
-    place = RunDirectory(out or default_directory(config))
-    place.check(config, fresh=fresh)
-    source, suite = Path(str(config.images)), None if config.suite == OWN else load_suite(config.suite)
-    if config.draw_class and RunDirectory(source).finished:
-        raise UserError(f"{source} is a run and says itself who chose the attributes: leave out --draw-class")
-    seen = _run(source) if RunDirectory(source).finished else _found(source, suite, config.seed)
-    given = seen.images
-    made_of = cache(lambda: contents(config) | _images(source, suite, given))
-    if not fresh:
-        place.check_contents(made_of)
-    if place.finished and not fresh:
-        return load_run(place.path).metrics
-    shown = set(given.variants[0]["prompt_id"])
-    prompts = [prompt for prompt in suite.prompts(config.split) if prompt.id in shown] if suite else []
-    space = AttributeSpace(config.attributes)
-    instruments = load_observers(config, space, suite, prompts)
+    place, source = RunDirectory(out or default_directory(config)), Path(str(config.images))
+    place.check(config, fresh=fresh)  # before the images, which may be many, are looked for
+    suite = None if config.suite == OWN else load_suite(config.suite)
+    seen, reference = _seen(config, source, suite), referred_images(config.reference)
+    images = seen.images
+    made_of = cache(partial(_made_of, config, source, suite, images, reference))
+    if (metrics := finished(place, config, made_of, fresh=fresh)) is not None:
+        return metrics
+    prompts = _prompts(config, suite, images)
+    instruments = load_observers(config, AttributeSpace(config.attributes), suite, prompts)
     measurement = _describe(config, seen, suite, instruments)
-    check_images([Path(path) for rows in given.variants for path in rows["image"]])
-    referred = find_reference(config, suite, instruments)
+    check_images([Path(path) for rows in images.variants for path in rows["image"]])
+    referred = check_reference(reference, suite, instruments)
+    each = images.variants[0].groupby("prompt_id").size().max()
+    with Session.open(place, config, made_of, instruments, progress, fresh=fresh) as session:
+        return session.results(
+            images.variants,
+            measurement,
+            lambda: record_reference(referred, suite, prompts, each, config.seed, instruments),
+            paint,
+        )
 
-    def reference() -> "tuple[pd.DataFrame, dict[str, Tensor]] | None":
-        each = given.variants[0].groupby("prompt_id").size().max()
-        return record_reference(referred, suite, prompts, each, config.seed, instruments)
 
-    with lock(place.path):
-        if fresh:
-            place.clear()
-        session = Session(place, config, instruments, made_of(), progress)
-        return session.results(given.variants, measurement, reference, draw)
+def _made_of(
+    config: RunConfig, source: Path, suite: PromptSuite | None, images: ImageSet, reference: ImageSet | None
+) -> InputHashes:
+    """Hash the prompts, the images, and the table that says more of them, where there is one."""
+    prompts = suite.sha256 if suite else images.prompts_sha256
+    hashes = {"suite": prompts, "images": images.sha256}
+    hashes |= {"table": sha256_of(source)} if source.is_file() else {}
+    return input_hashes(config, reference=reference, others=hashes)
+
+
+def _prompts(config: RunConfig, suite: PromptSuite | None, images: ImageSet) -> list[Prompt]:
+    """Return the prompts of the suite that there are images of."""
+    shown = set(images.variants[0]["prompt_id"])
+    return [prompt for prompt in suite.prompts(config.split) if prompt.id in shown] if suite else []
 
 
 @dataclass(frozen=True)
@@ -185,14 +97,20 @@ class _Seen:
     """Sha256 of the feature networks that the method learnt from."""
 
 
-def _found(source: Path, suite: PromptSuite | None, seed: int) -> _Seen:
-    """Find the images of a folder or a table; its labels count like a judge."""
-    images = find_images(source, suite, seed)
+def _seen(config: RunConfig, source: Path, suite: PromptSuite | None) -> _Seen:
+    """Find the images of a run, a folder or a table; the labels of a table count like a judge."""
+    if RunDirectory(source).finished:
+        if config.draw_class:
+            raise UserError(
+                f"{source} is a run and says itself who chose the attributes: leave out --draw-class"
+            )
+        return _of_run(source)
+    images = find_images(source, suite, config.seed)
     known = dict(images.known)
     return _Seen(images, (JudgeUsed(name=KNOWN, attributes=known),) if known else ())
 
 
-def _run(directory: Path) -> _Seen:
+def _of_run(directory: Path) -> _Seen:
     """Take over the images of a finished run, and of the judges only the one that it learnt from."""
     run = load_run(directory)
     measurement = measurement_of(run)
@@ -202,7 +120,7 @@ def _run(directory: Path) -> _Seen:
         image=[str((run.path / image).absolute()) for image in run.records["image"]]
     )
     variants = [part.reset_index(drop=True) for _, part in rows.groupby("variant", sort=False)]
-    learnt = frozenset(run.provenance["sha256"].get("training_features", {}).values())
+    learnt = frozenset(run.provenance.sha256.training_features.values())
     images = ImageSet(tuple(variants), measurement.method, measurement.draw_class)
     return _Seen(images, (trainer,) if trainer else (), learnt)
 
@@ -213,17 +131,11 @@ def _is_kept(column: str, trainer: JudgeUsed | None) -> bool:
     return column.startswith((named(""), *([f"{trainer.name}/"] if trainer else [])))
 
 
-def _images(source: Path, suite: PromptSuite | None, given: ImageSet) -> dict[str, str]:
-    """Hash the prompts, the images, and the table that says more of them, where there is one."""
-    hashes = {"suite": suite.sha256 if suite else given.prompts_sha256(), "images": given.sha256()}
-    return hashes | ({"table": sha256_of(source)} if source.is_file() else {})
-
-
 def _describe(
-    config: RunConfig, seen: "_Seen", suite: PromptSuite | None, instruments: Instruments
+    config: RunConfig, seen: _Seen, suite: PromptSuite | None, instruments: Instruments
 ) -> Measurement:
     """Write down what is known of the images; networks that a method learnt from must not evaluate it."""
-    given = seen.images
+    images = seen.images
     refuse_training_features(instruments.features, seen.training_features)
     judges = (*used(instruments), *seen.judges)
     trained = [judge for judge in seen.judges if judge.trained]
@@ -240,11 +152,11 @@ def _describe(
         if name not in next(judge for judge in judges if not judge.trained).attributes:
             raise UserError(f"the labels of {config.images} say nothing of {name}: name a judge with --judge")
     return Measurement(
-        method=given.method,
-        draw_class=config.draw_class or given.draw_class,
+        method=images.method,
+        draw_class=config.draw_class or images.draw_class,
         model=spelled(config.model, config.model_options),
         suite=suite.name if suite else config.suite,
-        suite_sha256=suite.sha256 if suite else given.prompts_sha256(),
+        suite_sha256=suite.sha256 if suite else images.prompts_sha256,
         measures=suite.measures if suite else "bias",
         attributes=space.names,
         target=TargetDistribution.parse(
@@ -252,13 +164,13 @@ def _describe(
         ).probabilities,
         judges=judges,
         network=instruments.network,
-        notes=tuple(_cut(given, instruments)),
+        notes=tuple(_cut(images, instruments)),
     )
 
 
-def _cut(given: ImageSet, instruments: Instruments) -> Iterator[str]:
+def _cut(images: ImageSet, instruments: Instruments) -> Iterator[str]:
     """Say of how many prompts CLIP-T reads the beginning only."""
-    prompts = given.variants[0]["prompt"].unique()
+    prompts = images.variants[0]["prompt"].unique()
     for network in instruments.features:
         if count := sum(network.too_long(prompt) for prompt in prompts):
             yield f"CLIP-T: {network.name} reads the beginning only of {count} of {len(prompts)} prompts"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairbench.images.files import as_bytes, is_whole, read_image, save_pixels
+from fairbench.models.generators import AT_ONCE, Model
 from fairbench.storage import explained
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-BATCH = 32
-"""Images that are asked for at once of what does not say how many it makes in one pass."""
 KEPT = 2**29
 """Bytes of images that are kept in memory until they are judged: 600 of 512 x 512."""
 
@@ -58,7 +57,7 @@ def generate_missing(
     directory: Path,
     progress: Callable[[int], None],
     *,
-    at_once: Callable[[], int] = lambda: BATCH,
+    at_once: Callable[[], int] = lambda: AT_ONCE,
     kept: Kept | None = None,
 ) -> int:
     """Generate the images of ``rows`` (columns prompt, seed, image) that ``directory`` does not hold whole.
@@ -132,13 +131,26 @@ def adopt(rows: "pd.DataFrame", directory: Path, others: Sequence[Path]) -> None
                 shutil.copyfile(source, path)
 
 
-def generator(model: Any, *, steps: int | None, guidance: float | None, hooks: Any = None) -> Generate:
-    """Bind a model and its settings; an evaluation-only model is called without hooks."""
-    options: dict[str, Any] = {"steps": steps, "guidance": guidance}
-    if hooks is not None:
-        options["hooks"] = hooks
+def generate_with(
+    model: Model,
+    rows: "pd.DataFrame",
+    directory: Path,
+    progress: Callable[[int], None],
+    *,
+    kept: Kept,
+    **options: Any,
+) -> float | None:
+    """Generate what is missing with ``model``, see `generate_missing`; return its U-Net rows per image.
+
+    None where nothing was missing or nobody counted. ``options`` go to ``model.generate``.
+    """
 
     def generate(prompts: Sequence[str], seeds: Sequence[int]) -> "Tensor":
         return model.generate(prompts, seeds, **options)
 
-    return generate
+    before = model.unet_rows
+    made = generate_missing(
+        generate, rows, directory, progress, at_once=lambda: model.images_at_once, kept=kept
+    )
+    spent = model.unet_rows - before
+    return spent / made if made and spent else None

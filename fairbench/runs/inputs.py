@@ -3,22 +3,45 @@
 So an earlier result is known to be of other files in no time, before it is returned or gone on with.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fairbench.config import RunConfig
 from fairbench.features import identify_features
-from fairbench.images.sources import real_faces, referred_images
+from fairbench.images.rows import ImageSet
 from fairbench.judges import identify_judge
 from fairbench.models.loading import model_directory
-from fairbench.runs.instruments import named_networks
+from fairbench.runs.family import named_networks
 from fairbench.storage import sha256_of
+from fairbench.store.results import InputHashes
 
 
-def contents(config: RunConfig, *, trains: bool = False, model: Any | None = None) -> dict[str, Any]:
+def input_hashes(
+    config: RunConfig,
+    *,
+    trains: bool = False,
+    model: Any | None = None,
+    reference: ImageSet | None = None,
+    faces: ImageSet | None = None,
+    others: Mapping[str, str],
+) -> InputHashes:
     """Return the sha256 of everything that ``config`` names, by its duty, and of networks by their names.
 
     What no file stands for has no value: ``model``, in place of the one that is named, or that of a plugin.
+
+    Parameters
+    ----------
+    config
+        What names them.
+    trains
+        Whether something is learnt.
+    model
+        Takes the place of the one that is named.
+    reference, faces
+        What FID and KID compare with, and the real faces.
+    others
+        Sha256 of what else it is made of: ``suite``, ``images``, ``table``.
 
     Raises
     ------
@@ -37,11 +60,11 @@ def contents(config: RunConfig, *, trains: bool = False, model: Any | None = Non
     }
     if config.adapter:
         found["adapter"] = _files(Path(config.adapter))
-    if referred := referred_images(config.reference):
-        found["reference"] = referred.sha256()
-    if trains and (faces := real_faces(config.real_faces)):
-        found["real_faces"] = faces.sha256()
-    return found
+    if reference:
+        found["reference"] = reference.sha256
+    if faces:
+        found["real_faces"] = faces.sha256
+    return InputHashes(**found, **others)
 
 
 def _model(name: str) -> str | None:

@@ -1,32 +1,28 @@
-"""What a run generates and measures with: the model, its judges, feature networks and reference images.
+"""What a run generates and measures with: model, judges and feature networks, loaded and found to fit.
 
-The embedded model brings its own; for any other model they must be named, because nothing here could guess.
+What is about to be measured with them is written down here too.
 """
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fairbench.attributes import AttributeSpace
 from fairbench.config import RunConfig, spelled
+from fairbench.draws import Draw
 from fairbench.errors import Unsupported, UserError
 from fairbench.features import ImageFeatures, identify_features, load_features
+from fairbench.images.files import check_images
 from fairbench.judges import Judge, check_covers, load_judge, refuse_training_judge
+from fairbench.models.generators import Model, as_model
 from fairbench.models.loading import load_model
+from fairbench.runs.family import RENDERER, named_networks, of_the_family
 from fairbench.runs.plan import Plan
+from fairbench.runs.training import fit_context
 from fairbench.scoring.judging import Instruments
 from fairbench.store.measurement import JudgeUsed, Measurement
+from fairbench.store.results import Sequential
 from fairbench.suites import Prompt, PromptSuite
-
-FAMILY = "portraits"
-DEFAULTS: dict[str, Any] = {
-    "judges": ("portraits-eval-a", "portraits-eval-b", "portraits-eval-c"),
-    "training_judge": "portraits-train",
-    "features": ("clip-eval", "ssl-eval"),
-    "training_features": ("clip-train", "ssl-train"),
-}
-REFERENCE = "portraits-renderer"
 
 
 def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
@@ -39,14 +35,9 @@ def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
         network is used on both sides, none is named for a model that brings none, or a prompt is too long.
     """
     config = plan.config
-    given, model = model is not None, model or load_model(config.model, **config.model_options)
+    model = as_model(model or load_model(config.model, **config.model_options), config.model)
     named = named_networks(config, plan.trains)
-    device = str(getattr(model, "device", None) or best_device())
-    if plan.trains and not hasattr(model, "pipeline"):
-        raise UserError(
-            f"{config.model} can only be evaluated, with --method original: "
-            f"{config.method} needs a diffusion model"
-        )
+    device = str(model.device or best_device())
     if plan.trains:
         _check_method(plan, model)
     judges, features = _observers(named, plan.space, device)
@@ -59,7 +50,7 @@ def load_instruments(plan: Plan, model: Any | None = None) -> Instruments:
     training_features = tuple(load_features(name).to(device) for name in names)
     told_apart = [identify_features(name)[1] for name in filter(None, [config.face_features])]
     refuse_training_features(features, {*told_apart, *(network.sha256 for network in training_features)})
-    _check_prompts(plan, None if given else model, features)
+    _check_prompts(plan, model, features)
     return Instruments(
         model=model,
         judges=judges,
@@ -109,48 +100,33 @@ def _observers(
     return judges, features
 
 
-def of_the_family(model: str) -> bool:
-    """Tell whether ``model`` draws the embedded world: by name, or by the ``family`` in fairbench.json."""
-    if model in (FAMILY, REFERENCE):
-        return True
-    note = Path(model) / "fairbench.json"
-    try:
-        return note.is_file() and json.loads(note.read_text(encoding="utf-8")).get("family") == FAMILY
-    except (ValueError, AttributeError):
-        raise UserError(f"{note} is damaged: build or copy the model again") from None
+def _check_method(plan: Plan, model: Model) -> None:
+    """Raise a ``UserError`` where the method cannot do what is asked of it with this model."""
+    from fairbench.models.text_to_image import TextToImage
 
-
-def named_networks(config: RunConfig, trains: bool) -> dict[str, Any]:
-    """Return the networks that the settings name, and the family's own for what they leave open."""
-    given = {key: getattr(config, key) for key in DEFAULTS}
-    if of_the_family(config.model):
-        return {key: given[key] or default for key, default in DEFAULTS.items()}
-    needed = {
-        "judges": "--judge",
-        "training_judge": "--training-judge",
-        "training_features": "--training-features",
-    }
-    missing = [
-        option
-        for key, option in needed.items()
-        if not given[key] and (trains or (key == "judges" and not config.images))
-    ]
-    if missing:
+    config = plan.config
+    if not isinstance(model, TextToImage):
         raise UserError(
-            f"the model {config.model} brings no judges of its own: "
-            f"name a directory with {', '.join(missing)}"
+            f"{config.model} can only be evaluated, with --method original: "
+            f"{config.method} needs a diffusion model"
         )
-    return given
-
-
-def _check_method(plan: Plan, model: Any) -> None:
-    """Ask the method whether it can do what is asked of it with this model."""
     try:
-        if hasattr(plan.method, "check"):
-            plan.method.check(model)
-        if hasattr(plan.method, "check_task"):
-            texts = [prompt.text for prompt in (*plan.training, *plan.test)]
-            plan.method.check_task(model, plan.space, plan.target, texts)
+        plan.method.check(model)
+        texts = [prompt.text for prompt in (*plan.training, *plan.test)]
+        plan.method.check_task(model, plan.space, plan.target, texts)
+    except UserError as error:
+        raise Unsupported(str(error)) from error
+
+
+def check_fit(plan: Plan, instruments: Instruments, directory: Path) -> None:
+    """Raise a ``UserError`` where the method cannot be fitted here, or what it learnt not be applied."""
+    if plan.adapter:
+        with plan.method.apply(plan.adapter, instruments.model, Draw.make(plan.space, plan.target)):
+            return
+    if plan.real_faces:
+        check_images([Path(path) for path in plan.real_faces.variants[-1]["image"]])
+    try:
+        plan.method.check_fit(fit_context(plan, instruments, directory, lambda row: None))
     except UserError as error:
         raise Unsupported(str(error)) from error
 
@@ -162,37 +138,26 @@ def refuse_twins(names: Sequence[str]) -> None:
         raise UserError(f"two networks are called {', '.join(twins)}: rename one, or name each one once")
 
 
-def _check_prompts(plan: Plan, model: Any, features: Sequence[ImageFeatures]) -> None:
-    """Try every prompt, and the number of steps, before anything is written.
-
-    A plugin may have a ``check(prompts)``, which raises a ``UserError``; any other generates one image.
-    """
+def _check_prompts(plan: Plan, model: Model, features: Sequence[ImageFeatures]) -> None:
+    """Try every prompt, and the number of steps, before anything is written."""
     import torch
 
-    test = [prompt.text for prompt in plan.test]
+    test, training = ([prompt.text for prompt in prompts] for prompts in (plan.test, plan.training))
     with torch.inference_mode():
-        if hasattr(model, "pipeline"):
-            for prompt in (*plan.test, *plan.training):
-                model.encode([prompt.text])
-        elif hasattr(model, "check"):
-            model.check(test)
-        elif model is not None:
-            model.generate(test[:1], [0])
+        model.check([*test, *training])
         for network in features:
             if network.tokenizer is not None:
                 network.text(test)
-    most = model.pipeline.scheduler.config.num_train_timesteps if hasattr(model, "pipeline") else None
-    if most and plan.config.steps and plan.config.steps > most:
-        raise UserError(
-            f"--steps {plan.config.steps}: the sampler of {plan.config.model} takes at most {most}"
-        )
+    steps, most = plan.config.steps, model.most_steps
+    if most and steps and steps > most:
+        raise UserError(f"--steps {steps}: the sampler of {plan.config.model} takes at most {most}")
 
 
 def _reference(config: RunConfig, suite: PromptSuite | None, prompts: Sequence[Prompt]) -> Any | None:
     """Return the renderer where it can draw every prompt of a model of its family; it heeds no attribute."""
     if config.reference or suite is None or suite.measures != "bias" or not of_the_family(config.model):
         return None
-    renderer = load_model(REFERENCE)
+    renderer = load_model(RENDERER)
     try:
         renderer.check([prompt.text for prompt in prompts])
     except (
@@ -202,7 +167,7 @@ def _reference(config: RunConfig, suite: PromptSuite | None, prompts: Sequence[P
     return renderer
 
 
-def describe(plan: Plan, instruments: Instruments, sequential: dict[str, Any] | None = None) -> Measurement:
+def describe(plan: Plan, instruments: Instruments, sequential: Sequential | None = None) -> Measurement:
     """Write down what is about to be measured."""
     config = plan.config
     return Measurement(

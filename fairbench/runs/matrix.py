@@ -12,12 +12,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from fairbench.config import RunConfig, make_config, spec
-from fairbench.errors import Unsupported, UserError, invalid
+from fairbench.errors import Unsupported, UserError, invalid, one_line
 from fairbench.progress import Progress
-from fairbench.runs.plan import make_plan
-from fairbench.runs.run import Draw, run
+from fairbench.runs.plan import Plan, make_plan
+from fairbench.runs.run import run_plan
+from fairbench.runs.session import Paint
 from fairbench.storage import is_full_disk, read_yaml
 from fairbench.store.layout import default_directory
+from fairbench.store.results import Metrics
 
 SAME_ORIGINAL = ("model", "model_options", "suite", "seed", "steps", "guidance")
 """Runs that agree in these have the same images of the original model."""
@@ -39,10 +41,13 @@ class Matrix(BaseModel):
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a matrix; ``impossible`` says why its method cannot do it."""
+    """One run of a matrix."""
 
     config: RunConfig
-    impossible: str | None = None
+    plan: Plan | None = None
+    """None where its method cannot do it."""
+    impossible: str = ""
+    """Why not."""
 
     @property
     def name(self) -> str:
@@ -57,7 +62,7 @@ class Outcome:
     cell: Cell
     directory: Path
     state: Literal["done", "skipped", "failed"]
-    metrics: dict[str, Any] | None = None
+    metrics: Metrics | None = None
     reason: str = ""
     error: Exception | None = None
 
@@ -105,7 +110,7 @@ def run_cells(
     *,
     fresh: bool = False,
     progress: Callable[[Cell], AbstractContextManager[Progress]],
-    draw: Draw | None = None,
+    paint: Paint | None = None,
 ) -> list[Outcome]:
     """Run every cell in its directory below ``out``; the same call again goes on where it stopped.
 
@@ -119,7 +124,7 @@ def run_cells(
     outcomes: list[Outcome] = []
     for cell in cells:
         earlier = [outcome.directory for outcome in outcomes if _same_original(cell, outcome.cell)]
-        outcomes.append(_outcome(cell, out / cell.name, earlier, fresh, progress, draw))
+        outcomes.append(_outcome(cell, out / cell.name, earlier, fresh, progress, paint))
     return outcomes
 
 
@@ -133,12 +138,11 @@ def _spec(method: str, where: str) -> tuple[str, dict[str, JsonValue]]:
 def _checked(settings: dict[str, Any], where: str) -> Cell:
     config = make_config(settings, where)
     try:
-        make_plan(config)
+        return Cell(config, make_plan(config))
     except Unsupported as error:
-        return Cell(config, str(error))
+        return Cell(config, impossible=str(error))
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    return Cell(config)
 
 
 def _regardless_of_order(cell: Cell) -> str:
@@ -153,26 +157,22 @@ def _outcome(
     originals: Sequence[Path],
     fresh: bool,
     progress: Callable[[Cell], AbstractContextManager[Progress]],
-    draw: Draw | None,
+    paint: Paint | None,
 ) -> Outcome:
-    if cell.impossible:
+    if cell.plan is None:
         return Outcome(cell, place, "skipped", reason=cell.impossible)
     try:
         with progress(cell) as tell:
-            metrics = run(cell.config, place, fresh=fresh, progress=tell, draw=draw, originals=originals)
+            metrics = run_plan(cell.plan, place, fresh=fresh, progress=tell, paint=paint, originals=originals)
     except Unsupported as error:
         return Outcome(cell, place, "skipped", reason=str(error))
     except Exception as error:  # one cell must not take the others with it
         if is_full_disk(error):
             raise
-        return Outcome(cell, place, "failed", reason=_one_line(error), error=error)
+        reason = one_line(error, named=not isinstance(error, UserError))
+        return Outcome(cell, place, "failed", reason=reason, error=error)
     return Outcome(cell, place, "done", metrics)
 
 
 def _same_original(ours: Cell, theirs: Cell) -> bool:
     return all(getattr(ours.config, key) == getattr(theirs.config, key) for key in SAME_ORIGINAL)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -10,6 +9,10 @@ from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.config import RunConfig
 from fairbench.errors import Unsupported, UserError, invalid, unknown
 from fairbench.finetuning.monitors import MONITORS
+from fairbench.images.rows import ImageSet
+from fairbench.images.sources import real_faces, referred_images
+from fairbench.intervention import Intervention, Method
+from fairbench.intervention_files import load_intervention
 from fairbench.plugins.registry import find_method
 from fairbench.records import ORIGINAL
 from fairbench.suites import Prompt, PromptSuite, load_suite
@@ -20,8 +23,7 @@ class Plan:
     """The settings of a run, resolved."""
 
     config: RunConfig
-    method: Any
-    """An instance of the method's class."""
+    method: Method
     suite: PromptSuite
     test: tuple[Prompt, ...]
     """What is measured, of whichever split."""
@@ -29,6 +31,12 @@ class Plan:
     space: AttributeSpace
     target: TargetDistribution
     updates: int
+    adapter: Intervention | None
+    """What is applied instead of finetuning."""
+    reference: ImageSet | None
+    """What FID and KID compare with, where a folder is named."""
+    real_faces: ImageSet | None
+    """What the face loss draws faces to, where a folder is named."""
 
     @property
     def trains(self) -> bool:
@@ -42,8 +50,8 @@ def make_plan(config: RunConfig) -> Plan:
     Raises
     ------
     UserError
-        A method, option, suite, split, attribute or monitor is unknown, the target does not fit, or there are
-        fewer test prompts than asked for.
+        A method, option, suite, split, attribute or monitor is unknown, the target does not fit, there are
+        fewer test prompts than asked for, or a folder that is named does not hold what it is named for.
     """
     for name in config.stop_on:
         if name not in MONITORS:
@@ -75,12 +83,31 @@ def make_plan(config: RunConfig) -> Plan:
         space=space,
         target=TargetDistribution.parse(config.target, space),
         updates=updates,
+        adapter=_adapter(config, space),
+        reference=referred_images(config.reference),
+        real_faces=real_faces(config.real_faces),
     )
 
 
-def _check_supported(method: Any, space: AttributeSpace) -> None:
+def _adapter(config: RunConfig, space: AttributeSpace) -> Intervention | None:
+    """Load the intervention to be applied instead of finetuning, if there is one."""
+    if config.adapter is None:
+        return None
+    adapter = load_intervention(config.adapter)
+    if adapter.method != config.method:
+        raise UserError(f"{config.adapter} is of {adapter.method}, not of {config.method}")
+    balanced = tuple(adapter.settings.get("attributes", space.names))
+    if adapter.draw_class != "emergent" and balanced != space.names:  # its classes are drawn by number
+        raise UserError(
+            f"{config.adapter} balances {', '.join(balanced)}: "
+            f"give --attributes {','.join(balanced)}, or leave it out"
+        )
+    return adapter
+
+
+def _check_supported(method: type[Method], space: AttributeSpace) -> None:
     """Raise a ``UserError`` where the method says which attributes it supports and this is none of them."""
-    supported = getattr(method, "supports", None)
+    supported = method.supports
     for name in space.names:
         if supported is not None and name not in supported:
             raise Unsupported(

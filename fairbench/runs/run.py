@@ -11,29 +11,27 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairbench import draws
 from fairbench.config import RunConfig
-from fairbench.errors import Unsupported, UserError
+from fairbench.draws import Draw
+from fairbench.errors import UserError
 from fairbench.finetuning.processes import Processes
-from fairbench.images.files import check_images
 from fairbench.images.rows import ImageSet, planned
-from fairbench.images.sources import real_faces
 from fairbench.intervention import Intervention
 from fairbench.intervention_files import load_intervention, save_intervention
 from fairbench.progress import Progress, nobody
 from fairbench.records import ORIGINAL
 from fairbench.runs.adaptive import Adaptive
-from fairbench.runs.generation import BATCH, adopt, generate_missing, generator
-from fairbench.runs.inputs import contents
-from fairbench.runs.instruments import describe, load_instruments
+from fairbench.runs.generation import adopt, generate_with
+from fairbench.runs.inputs import input_hashes
+from fairbench.runs.instruments import check_fit, describe, load_instruments
 from fairbench.runs.plan import Plan, make_plan
-from fairbench.runs.session import Draw, Session
-from fairbench.runs.training import TrainingLog, Watch, fit_context, help_to_fit
-from fairbench.scoring.judging import Instruments
-from fairbench.scoring.reference_images import find_reference, record_reference
-from fairbench.storage import atomic_write_table, lock
-from fairbench.store.layout import RunDirectory, default_directory
+from fairbench.runs.session import Paint, Session, finished
+from fairbench.runs.training import TrainingLog, Watch, fit_context
+from fairbench.scoring.reference_images import check_reference, record_reference
+from fairbench.storage import atomic_write_table
+from fairbench.store.layout import TRAINING_LOG, RunDirectory, default_directory
 from fairbench.store.load import load_run
+from fairbench.store.results import InputHashes, Metrics, Sequential
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,11 +44,11 @@ def run(
     *,
     fresh: bool = False,
     progress: Progress = nobody,
-    draw: Draw | None = None,
+    paint: Paint | None = None,
     model: Any | None = None,
     originals: Sequence[Path] = (),
     warn: Callable[[str], None] = lambda message: None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Debias a model and measure it before and after; return the metrics.
 
     Everything is checked before anything is written. The same call again goes on where an interrupted one
@@ -67,7 +65,7 @@ def run(
         Begin anew and replace the run that is in ``out``.
     progress
         Told ``(stage, done, total)`` as the run goes.
-    draw
+    paint
         Draws the pictures.
     model
         Takes the place of the one that ``config`` names.
@@ -83,113 +81,105 @@ def run(
     """
     if config.images:
         raise UserError(f"{config.images} holds the images already: use fairbench evaluate --images")
-    plan = make_plan(config)
-    place = RunDirectory(out or default_directory(config))
-    processes = Processes()
+    return run_plan(
+        make_plan(config),
+        out,
+        fresh=fresh,
+        progress=progress,
+        paint=paint,
+        model=model,
+        originals=originals,
+        warn=warn,
+    )
+
+
+def run_plan(
+    plan: Plan,
+    out: Path | None = None,
+    *,
+    fresh: bool = False,
+    progress: Progress = nobody,
+    paint: Paint | None = None,
+    model: Any | None = None,
+    originals: Sequence[Path] = (),
+    warn: Callable[[str], None] = lambda message: None,
+) -> Metrics:
+    """Carry out what is planned already; all else as in `run`."""
+    place, processes = RunDirectory(out or default_directory(plan.config)), Processes()
     if not processes.first:
-        help_to_fit(plan, load_instruments(plan, model), place.training, processes)
-        return load_run(place.path).metrics
-    given = _given_adapter(plan)
-    place.check(config, fresh=fresh)
-    made_of = cache(lambda: contents(config, trains=plan.trains, model=model) | {"suite": plan.suite.sha256})
-    if not fresh:
-        place.check_contents(made_of)
-    if place.finished and not fresh:
-        processes.call(False)
-        return load_run(place.path).metrics
-    instruments = load_instruments(plan, model)
-    _check(plan, given, instruments, place)
-    referred = find_reference(config, plan.suite, instruments)
-    with lock(place.path):
-        if fresh:
-            place.clear()
-        session = _Run(plan, place, instruments, made_of(), referred, progress, warn)
-        if given and not place.adapter.is_dir():
-            session.keep(given)
-        session.take_over([*filter(place.same_original, originals)])
-        metrics = session.to_the_end(draw)
+        return _help(plan, place, processes, model)
+    made_of = cache(partial(_made_of, plan, model))
+    if (metrics := finished(place, plan.config, made_of, fresh=fresh)) is None:
+        instruments = load_instruments(plan, model)
+        check_fit(plan, instruments, place.training)
+        referred = check_reference(plan.reference, plan.suite, instruments)
+        with Session.open(place, plan.config, made_of, instruments, progress, fresh=fresh) as session:
+            stages = _Stages(plan, session, referred, warn)
+            stages.take_over([*filter(place.same_original, originals)])
+            metrics = stages.to_the_end(paint)
     processes.call(False)
     return metrics
 
 
-def _given_adapter(plan: Plan) -> Intervention | None:
-    """Load the intervention to be applied instead of finetuning, if there is one."""
-    if plan.config.adapter is None:
-        return None
-    given = load_intervention(plan.config.adapter)
-    if given.method != plan.config.method:
-        raise UserError(f"{plan.config.adapter} is of {given.method}, not of {plan.config.method}")
-    balanced = tuple(given.settings.get("attributes", plan.space.names))
-    if given.draw_class != "emergent" and balanced != plan.space.names:  # its classes are drawn by number
-        raise UserError(
-            f"{plan.config.adapter} balances {', '.join(balanced)}: "
-            f"give --attributes {','.join(balanced)}, or leave it out"
-        )
-    return given
+def _made_of(plan: Plan, model: Any | None) -> InputHashes:
+    return input_hashes(
+        plan.config,
+        trains=plan.trains,
+        model=model,
+        reference=plan.reference,
+        faces=plan.real_faces if plan.trains else None,
+        others={"suite": plan.suite.sha256},
+    )
 
 
-def _check(plan: Plan, given: Intervention | None, instruments: Instruments, place: RunDirectory) -> None:
-    """Raise a ``UserError`` where the method cannot be fitted here, or ``given`` not be applied."""
-    if given:
-        with plan.method.apply(given, instruments.model, draws.Draw.make(plan.space, plan.target)):
-            pass
-        return
-    if faces := real_faces(plan.config.real_faces):
-        check_images([Path(path) for path in faces.variants[-1]["image"]])
-    if hasattr(plan.method, "check_fit"):
-        context = fit_context(plan, instruments, place.training, lambda row: None)
-        try:
-            plan.method.check_fit(context)
-        except UserError as error:
-            raise Unsupported(str(error)) from error
+def _help(plan: Plan, place: RunDirectory, processes: Processes, model: Any | None) -> Metrics:
+    """Take part in the training of the first process, which does everything else, until it is done."""
+    instruments = load_instruments(plan, model)
+    while processes.called():
+        plan.method.fit(fit_context(plan, instruments, place.training, lambda row: None))
+    return load_run(place.path).metrics
 
 
-class _Run(Session):
+class _Stages:
     """The stages of one run, in the order in which they are written here."""
 
     def __init__(
-        self,
-        plan: Plan,
-        place: RunDirectory,
-        instruments: Instruments,
-        hashes: dict[str, Any],
-        referred: ImageSet | None,
-        progress: Progress,
-        warn: Callable[[str], None],
+        self, plan: Plan, session: Session, referred: ImageSet | None, warn: Callable[[str], None]
     ) -> None:
-        super().__init__(place, plan.config, instruments, hashes, progress)
-        self.plan, self.referred, self.warn = plan, referred, warn
-        self.unet_rows: dict[str, Any] = self.provenance["unet_rows"]
-        self.sequential: dict[str, Any] | None = None
+        self.plan, self.session, self.referred, self.warn = plan, session, referred, warn
+        self.place, self.progress = session.place, session.progress
+        self.model = session.instruments.model
+        self.sequential: Sequential | None = None
 
-    def to_the_end(self, draw: Draw | None) -> dict[str, Any]:
+    def to_the_end(self, paint: Paint | None) -> Metrics:
         """Go through all stages, in each doing only what is missing."""
         variants = [self.original_images()]
         if self.plan.trains:
-            intervention = self.finetuning()
-            variants.append(self.debiased_images(intervention))
+            variants.append(self.debiased_images(self.intervention()))
         shutil.rmtree(self.place.training, ignore_errors=True)
-        measurement = describe(self.plan, self.instruments, self.sequential)
-        return self.results(variants, measurement, self.reference, draw)
+        measurement = describe(self.plan, self.session.instruments, self.sequential)
+        return self.session.results(variants, measurement, self.reference, paint)
 
     def take_over(self, others: Sequence[Path]) -> None:
         """Take over the original images that other runs hold, and what one of them cost."""
         adopt(self.rows(ORIGINAL, "original"), self.place.path, others)
-        counted = (RunDirectory(other).provenance().get("unet_rows", {}) for other in others)
-        spent = [rows["per_image"][ORIGINAL] for rows in counted if ORIGINAL in rows.get("per_image", {})]
-        if spent:
-            self.unet_rows.setdefault("per_image", {}).setdefault(ORIGINAL, spent[0])
+        counted = [RunDirectory(other).provenance().unet_rows.per_image for other in others]
+        spent = [rows[ORIGINAL] for rows in counted if ORIGINAL in rows]
+        if spent and ORIGINAL not in self.session.provenance.unet_rows.per_image:
+            self._count(ORIGINAL, spent[0])
 
     def original_images(self) -> "pd.DataFrame":
         """Generate the test images of the model as it is; return their rows."""
         if width := self.plan.config.until_width:
             return self._until(width)
-        return self._images(self.rows(ORIGINAL, "original"), "original images", None)
+        return self._images(self.rows(ORIGINAL, "original"), "original images")
 
     def _until(self, width: float) -> "pd.DataFrame":
         """Generate images of the model as it is until the gap is known so well."""
-        adaptive = Adaptive(self.plan, self.place, self.instruments, self._generate, self.kept.read)
-        with self._stage("original images"):
+        adaptive = Adaptive(
+            self.plan, self.place, self.session.instruments, self._generate, self.session.kept.read
+        )
+        with self.session.stage("original images"):
             rows = adaptive.until(width, lambda now: self._narrow(width / now))
         self.sequential = adaptive.report(width)
         return rows
@@ -197,10 +187,14 @@ class _Run(Session):
     def _narrow(self, share: float) -> None:
         self.progress("narrowing", min(int(100 * share), 100), 100)
 
-    def finetuning(self) -> Intervention:
-        """Fit the method, or load what it produced before; the adapter is there only when complete."""
-        if self.place.adapter.is_dir():
+    def intervention(self) -> Intervention:
+        """Return what is to be applied: what is given, what was learnt before, or what is learnt now."""
+        if self.place.adapter.is_dir():  # there only when complete
             return load_intervention(self.place.adapter)
+        return self._keep(self.plan.adapter or self.finetuning())
+
+    def finetuning(self) -> Intervention:
+        """Fit the method."""
         plan = self.plan
         log = TrainingLog(self.place.training / "log.jsonl")
         watch = Watch(log, plan.config.stop_on, self.warn)
@@ -209,37 +203,36 @@ class _Run(Session):
             self.progress("finetuning", int(row["update"]), plan.updates)
             return watch(row)
 
-        context = fit_context(plan, self.instruments, self.place.training, tell)
-        if getattr(plan.method, "several_processes", False):
+        context = fit_context(plan, self.session.instruments, self.place.training, tell)
+        if plan.method.several_processes:
             Processes().call(True)
-        with self._stage("finetuning"):
+        with self.session.stage("finetuning"):
             self.progress("finetuning", 0, plan.updates)
             with self._training_rows():
                 learnt = plan.method.fit(context)
-            intervention = replace(learnt, settings=context.description() | learnt.settings)
-            atomic_write_table(self.place / "training.parquet", log.table())
-            self.keep(intervention)
-        return intervention
+            atomic_write_table(self.place / TRAINING_LOG, log.table())
+        return replace(learnt, settings=context.description() | learnt.settings)
 
-    def keep(self, intervention: Intervention) -> None:
+    def _keep(self, intervention: Intervention) -> Intervention:
         """Put what is to be applied in its place, whole or not at all."""
         save_intervention(intervention, self.place.training / "adapter")
         (self.place.training / "adapter").rename(self.place.adapter)
+        return intervention
 
     def debiased_images(self, intervention: Intervention) -> "pd.DataFrame":
         """Generate the same test images, from the same noise, with the method applied; return their rows."""
         plan, rows = self.plan, self.rows(self.plan.config.method, "debiased")
         pairs = zip(rows["prompt_id"], rows["seed"], strict=True)
-        drawn = draws.Draw.make(plan.space, plan.target, plan.config.draw, pairs)
+        draw = Draw.make(plan.space, plan.target, plan.config.draw, pairs)
         if plan.method.draw_class == "drawn":
-            rows["drawn"] = [plan.space.labels[k] for k in drawn(rows["seed"].tolist())]
-        with plan.method.apply(intervention, self.instruments.model, drawn) as hooks:
-            return self._images(rows, "debiased images", hooks)
+            rows["drawn"] = [plan.space.labels[k] for k in draw(rows["seed"].tolist())]
+        with plan.method.apply(intervention, self.model, draw) as hooks:
+            return self._images(rows, "debiased images", hooks=hooks)
 
     def reference(self) -> "tuple[pd.DataFrame, dict[str, Tensor]] | None":
         """Look at the reference images: those that are named, or as many of each prompt."""
         plan, count, seed = self.plan, self.plan.config.images_per_prompt, self.plan.config.seed
-        return record_reference(self.referred, plan.suite, plan.test, count, seed, self.instruments)
+        return record_reference(self.referred, plan.suite, plan.test, count, seed, self.session.instruments)
 
     def rows(self, variant: str, folder: str) -> "pd.DataFrame":
         """List the images of one variant."""
@@ -248,46 +241,33 @@ class _Run(Session):
             variant, folder, self.plan.suite, self.plan.test, config.images_per_prompt, config.seed
         )
 
-    def _images(self, rows: "pd.DataFrame", stage: str, hooks: Any) -> "pd.DataFrame":
-        with self._stage(stage):
-            self._generate(rows, hooks, lambda done: self.progress(stage, done, len(rows)))
+    def _images(self, rows: "pd.DataFrame", stage: str, **options: Any) -> "pd.DataFrame":
+        with self.session.stage(stage):
+            self._generate(rows, lambda done: self.progress(stage, done, len(rows)), **options)
         return rows
 
     def _generate(
-        self, rows: "pd.DataFrame", hooks: Any = None, tell: Callable[[int], None] = lambda done: None
+        self, rows: "pd.DataFrame", tell: Callable[[int], None] = lambda done: None, **options: Any
     ) -> None:
-        config, model = self.plan.config, self.instruments.model
-        generate = generator(model, steps=config.steps, guidance=config.guidance, hooks=hooks)
-        before = _unet_rows(model)
-        made = generate_missing(
-            generate,
-            rows,
-            self.place.path,
-            tell,
-            at_once=partial(_at_once, model),
-            kept=self.kept,
-        )
-        if made and (spent := _unet_rows(model) - before):
-            self.unet_rows.setdefault("per_image", {})[str(rows["variant"].iloc[0])] = spent / made
+        config, kept = self.plan.config, self.session.kept
+        options |= {"steps": config.steps, "guidance": config.guidance}
+        spent = generate_with(self.model, rows, self.place.path, tell, kept=kept, **options)
+        if spent is not None:
+            self._count(str(rows["variant"].iloc[0]), spent)
+
+    def _count(self, variant: str, rows: float) -> None:
+        """Note the U-Net's rows for one image."""
+        counted = self.session.provenance.unet_rows
+        per_image = counted.per_image | {variant: rows}
+        self.session.note(unet_rows=counted.model_copy(update={"per_image": per_image}))
 
     @contextmanager
     def _training_rows(self) -> Iterator[None]:
         """Count the U-Net's rows also of a training that is interrupted."""
-        before = _unet_rows(self.instruments.model)
+        before = self.model.unet_rows
         try:
             yield
         finally:
-            spent = _unet_rows(self.instruments.model) - before
-            self.unet_rows["training"] = self.unet_rows.get("training", 0) + spent
-
-
-def _at_once(model: Any) -> int:
-    """Return how many images a pipeline makes in one pass; anything else is not asked."""
-    from fairbench.models.text_to_image import TextToImage
-
-    return model.images_at_once if isinstance(model, TextToImage) else BATCH
-
-
-def _unet_rows(model: Any) -> int:
-    """Return the count of a pipeline; 0 for anything else that generates."""
-    return getattr(model, "unet_rows", 0)
+            counted = self.session.provenance.unet_rows
+            training = (counted.training or 0) + self.model.unet_rows - before
+            self.session.note(unet_rows=counted.model_copy(update={"training": training}))

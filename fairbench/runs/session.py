@@ -1,4 +1,4 @@
-"""The second half of every run and evaluation: from images to stored records, numbers and pictures.
+"""One directory at work: checked, held and begun; then from images to stored records, numbers and pictures.
 
 Each stage is timed, and does only what an interrupted one has left.
 """
@@ -6,7 +6,7 @@ Each stage is timed, and does only what an interrupted one has left.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from fairbench.config import RunConfig
 from fairbench.progress import Progress
@@ -18,113 +18,155 @@ from fairbench.storage import (
     atomic_write_table,
     atomic_write_tensors,
     atomic_write_yaml,
+    lock,
 )
-from fairbench.store.layout import RunDirectory
-from fairbench.store.measurement import MEASUREMENT, SCHEMA_VERSION, Measurement
+from fairbench.store.layout import (
+    CONFIG,
+    FEATURES,
+    MEASUREMENT,
+    METRICS,
+    PROVENANCE,
+    RECORDS,
+    REFERENCE,
+    STATUS,
+    TRAINING_LOG,
+    RunDirectory,
+)
+from fairbench.store.load import load_run
+from fairbench.store.measurement import Measurement
 from fairbench.store.provenance import Stopwatch, describe_machine, peak_memory
+from fairbench.store.results import SCHEMA_VERSION, InputHashes, Metrics, Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-Draw = Callable[[Path, "pd.DataFrame", "pd.DataFrame | None", dict[str, Any]], None]
+Paint = Callable[[Path, "pd.DataFrame", "pd.DataFrame | None", Metrics], None]
 """Draws pictures from directory, records, training log and metrics; the report is a floor above."""
-Reference = Callable[[], "tuple[pd.DataFrame, dict[str, Tensor]] | None"]
+MadeOf = Callable[[], InputHashes]
+"""Hashes what a run is made of; asked only where there is something to compare it with."""
+
+
+def finished(place: RunDirectory, config: RunConfig, made_of: MadeOf, *, fresh: bool) -> Metrics | None:
+    """Return what was measured here, if all is done; None where there is something left to do.
+
+    Raises
+    ------
+    UserError
+        ``config`` may not run here: other settings, other files, or no permission.
+    """
+    place.check(config, fresh=fresh)
+    if fresh:
+        return None
+    place.check_inputs(made_of)
+    return load_run(place.path).metrics if place.finished else None
 
 
 class Session:
-    """One directory at work."""
+    """What one process does in one directory."""
 
     def __init__(
-        self,
-        place: RunDirectory,
-        config: RunConfig,
-        instruments: Instruments,
-        hashes: dict[str, Any],
-        progress: Progress,
+        self, place: RunDirectory, instruments: Instruments, provenance: Provenance, progress: Progress
     ) -> None:
         self.place, self.instruments, self.progress = place, instruments, progress
-        self.provenance = self._begin(config, hashes)
-        self.watch = Stopwatch(self.provenance.get("seconds"))
+        self.provenance = provenance
+        self.stopwatch = Stopwatch(provenance.seconds)
         self.kept = Kept()
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        place: RunDirectory,
+        config: RunConfig,
+        made_of: MadeOf,
+        instruments: Instruments,
+        progress: Progress,
+        *,
+        fresh: bool,
+    ) -> Iterator[Self]:
+        """Hold the directory for this process, cleared if ``fresh``, with settings and provenance written.
+
+        What `finished` has checked is checked again: another process may have written here since.
+        """
+        with lock(place.path):
+            finished(place, config, made_of, fresh=fresh)
+            if fresh:
+                place.clear()
+            earlier, device = place.provenance(), _device(instruments)
+            provenance = Provenance(
+                schema_version=SCHEMA_VERSION,
+                **describe_machine(device),
+                sha256=made_of(),
+                seconds=earlier.seconds,  # of an earlier part of the same run
+                unet_rows=earlier.unet_rows,
+                **peak_memory(device, earlier),
+            )
+            session = cls(place, instruments, provenance, progress)
+            session.note()
+            atomic_write_yaml(place / CONFIG, config.model_dump(mode="json"))
+            yield session
 
     def results(
         self,
         variants: "Sequence[pd.DataFrame]",
         measurement: Measurement,
-        reference: Reference,
-        draw: Draw | None,
-    ) -> dict[str, Any]:
-        """Judge what was not judged yet, measure, draw, and mark the directory as finished."""
+        reference: "Callable[[], tuple[pd.DataFrame, dict[str, Tensor]] | None]",
+        paint: Paint | None,
+    ) -> Metrics:
+        """Judge what was not judged yet, measure, paint, and mark the directory as finished."""
         records = self._records(variants, measurement, reference)
-        with self._stage("metrics"):
+        with self.stage("metrics"):
             metrics = score_directory(self.place.path, records)
-            atomic_write_json(self.place / "metrics.json", metrics)
-        if draw:
-            with self._stage("pictures"):
-                draw(self.place.path, records, self.training_table(), metrics)
-        atomic_write_json(
-            self.place / "status.json", {"schema_version": SCHEMA_VERSION, "status": "finished"}
-        )
+            atomic_write_json(self.place / METRICS, metrics.to_json())
+        if paint:
+            with self.stage("pictures"):
+                paint(self.place.path, records, table(self.place / TRAINING_LOG), metrics)
+        atomic_write_json(self.place / STATUS, {"schema_version": SCHEMA_VERSION, "status": "finished"})
         return metrics
 
-    def training_table(self) -> "pd.DataFrame | None":
-        """Return the training log as a table, ``None`` where nothing was trained."""
-        return table(self.place / "training.parquet")
-
     def _records(
-        self, variants: "Sequence[pd.DataFrame]", measurement: Measurement, reference: Reference
+        self,
+        variants: "Sequence[pd.DataFrame]",
+        measurement: Measurement,
+        reference: "Callable[[], tuple[pd.DataFrame, dict[str, Tensor]] | None]",
     ) -> "pd.DataFrame":
         """Judge every image and compare it with the original of the same noise; the records come last."""
         import pandas as pd
 
-        path = self.place / "records.parquet"
+        path = self.place / RECORDS
         if path.is_file() and (self.place / MEASUREMENT).is_file():
             return pd.read_parquet(path)
-        with self._stage("judging"):
+        with self.stage("judging"):
             records, features = record(
                 variants, self.place.path, self.instruments, self.progress, self.kept.read
             )
             if referred := reference():
-                atomic_write_table(self.place / "reference.parquet", referred[0])
+                atomic_write_table(self.place / REFERENCE, referred[0])
                 features |= referred[1]
-            atomic_write_tensors(self.place / "features.safetensors", features)
+            atomic_write_tensors(self.place / FEATURES, features)
             atomic_write_json(self.place / MEASUREMENT, measurement.model_dump(mode="json"))
             atomic_write_table(path, records)
         self.kept = Kept()
         return records
 
-    def _begin(self, config: RunConfig, hashes: dict[str, Any]) -> dict[str, Any]:
-        """Write the settings and where the run comes from; keep the times of an earlier part of it."""
-        earlier = self.place.provenance()
-        provenance = {
-            "schema_version": SCHEMA_VERSION,
-            **describe_machine(_device(self.instruments)),
-            "sha256": hashes,
-            "seconds": earlier.get("seconds", {}),
-            "unet_rows": earlier.get("unet_rows", {}),
-            **peak_memory(_device(self.instruments), earlier),
-        }
-        atomic_write_json(self.place / "provenance.json", provenance)
-        atomic_write_yaml(self.place / "config.yaml", config.model_dump(mode="json"))
-        return provenance
-
     @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Iterator[None]:
         """Time one stage, and keep the time and the peak memory so far."""
         try:
-            with self.watch.stage(name):
+            with self.stopwatch.stage(name):
                 yield
         finally:
-            self._note_costs()
+            peaks = peak_memory(_device(self.instruments), self.provenance)
+            self.note(seconds=self.stopwatch.seconds, **peaks)
 
-    def _note_costs(self) -> None:
-        self.provenance["seconds"] = self.watch.seconds
-        self.provenance |= peak_memory(_device(self.instruments), self.provenance)
-        atomic_write_json(self.place / "provenance.json", self.provenance)
+    def note(self, **facts: Any) -> None:
+        """Add ``facts`` to the provenance, and write it."""
+        self.provenance = self.provenance.model_copy(update=facts)
+        atomic_write_json(self.place / PROVENANCE, self.provenance.to_json())
 
 
 def _device(instruments: Instruments) -> str:
     """Return where the model is, or else what looks at images."""
     parts = (instruments.model, *instruments.all_judges, *instruments.features)
-    return str(next((part.device for part in parts if hasattr(part, "device")), "cpu"))
+    return next((str(part.device) for part in parts if part and part.device), "cpu")

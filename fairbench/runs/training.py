@@ -9,14 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fairbench.config import RunConfig
 from fairbench.features import load_features
 from fairbench.finetuning.monitors import warnings_during
-from fairbench.finetuning.processes import Processes
 from fairbench.images.rows import ImageSet, read_back
-from fairbench.images.sources import real_faces
 from fairbench.intervention import FitContext
-from fairbench.runs.instruments import of_the_family
+from fairbench.runs.family import of_the_family
 from fairbench.runs.plan import Plan
 from fairbench.scoring.judging import Instruments
 from fairbench.storage import explained, sha256_of
@@ -49,51 +46,39 @@ def fit_context(
         suite=plan.suite.name,
         suite_version=plan.suite.version,
         log=log,
-        faces=training_faces(
-            plan.config, instruments.training_judge, instruments.training_features, plan.training
-        ),
+        faces=training_faces(plan, instruments.training_judge, instruments.training_features),
     )
-
-
-def help_to_fit(plan: Plan, instruments: Instruments, directory: Path, processes: Processes) -> None:
-    """Take part in the training of the first process, which does everything else, until it is done."""
-    while processes.called():
-        plan.method.fit(fit_context(plan, instruments, directory, lambda row: None))
 
 
 REAL = 512
 """Drawn faces to find the nearest one among."""
 
 
-def training_faces(
-    config: RunConfig,
-    judge: "Judge | None",
-    features: "Sequence[ImageFeatures]",
-    prompts: "Sequence[Prompt]",
-) -> "Faces | None":
-    """Return the faces that ``config`` names, or those of the embedded world; None where there are none.
+def training_faces(plan: Plan, judge: "Judge | None", features: "Sequence[ImageFeatures]") -> "Faces | None":
+    """Return the faces that the settings name, or those of the embedded world; None where there are none.
 
-    They are told apart by ``config.face_features``, or else by the last of the training ``features``.
+    They are told apart by the ``face_features`` of the settings, or else by the last of the training
+    ``features``.
     """
-    if judge is None or not (features and prompts):
+    if judge is None or not (features and plan.training):
         return None
     network = features[-1]
-    if config.face_features:
-        network = load_features(config.face_features).to(network.device)
-    if given := real_faces(config.real_faces):
-        return _detected(given, judge, network)
-    return _drawn(network, prompts) if of_the_family(config.model) else None
+    if plan.config.face_features:
+        network = load_features(plan.config.face_features).to(network.device)
+    if plan.real_faces:
+        return _detected(plan.real_faces, judge, network)
+    return _drawn(network, plan.training) if of_the_family(plan.config.model) else None
 
 
-def _detected(given: ImageSet, judge: "Judge", network: "ImageFeatures") -> "DetectedFaces":
+def _detected(faces: ImageSet, judge: "Judge", network: "ImageFeatures") -> "DetectedFaces":
     from fairbench.finetuning.faces import DetectedFaces
 
     def pictures() -> "Iterator[Tensor]":
-        for _, images in read_back(given.variants[-1], Path()):
+        for _, images in read_back(faces.variants[-1], Path()):
             yield images.to(judge.device)
 
     # "aligned" stands for how a face is cut out: what was seen otherwise must not be taken out of the cache
-    sha256 = sha256_of(" ".join(["aligned", judge.sha256, network.sha256, given.sha256()]).encode())
+    sha256 = sha256_of(" ".join(["aligned", judge.sha256, network.sha256, faces.sha256]).encode())
     return DetectedFaces(*judge.detector, network, pictures, sha256)
 
 

@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairbench.config import RunConfig
 from fairbench.errors import UserError
 from fairbench.images.files import check_images
 from fairbench.images.rows import ImageSet, planned, read_back
-from fairbench.images.sources import referred_images
 from fairbench.scoring.judging import look
 from fairbench.suites import Prompt, PromptSuite
 
@@ -22,21 +20,20 @@ REFERENCE = "reference"
 AT_ONCE = 256
 
 
-def find_reference(
-    config: RunConfig, suite: PromptSuite | None, instruments: "Instruments"
+def check_reference(
+    given: ImageSet | None, suite: PromptSuite | None, instruments: "Instruments"
 ) -> ImageSet | None:
-    """Find the images that ``config.reference`` names, and read each once; None where it names none.
+    """Read each image once, and call its prompt as the suite does; None where there are none.
 
     Raises
     ------
     UserError
-        There are no images, one of them cannot be read, or there is no network to see them with.
+        One of them cannot be read, or there is no network to see them with.
     """
-    if config.reference and instruments.network is None:
-        raise UserError("--reference needs a feature network that sees only: name one with --features")
-    given = referred_images(config.reference)
     if given is None:
         return None
+    if instruments.network is None:
+        raise UserError("--reference needs a feature network that sees only: name one with --features")
     rows = given.variants[0].assign(variant=REFERENCE)
     if suite is not None:
         ids = {f"prompt_{number}": prompt.id for number, prompt in enumerate(suite.prompts("test"))}

@@ -8,18 +8,28 @@ from fairbench.attributes import ATTRIBUTES
 from fairbench.errors import UserError
 from fairbench.finetuning.monitors import told_at_the_end
 from fairbench.judges.error_rates import inverse_rates
-from fairbench.metrics.agreement import Estimate, gaming_gap
+from fairbench.metrics.agreement import gaming_gap
 from fairbench.metrics.counts import paired_biases
 from fairbench.metrics.groups import matched_kid, prompt_numbers, recognition, within_groups
 from fairbench.metrics.kernel import Features, kid_interval
 from fairbench.metrics.quality import fid, kid, similarity
 from fairbench.metrics.side_effects import obedience, occupation, preservation
-from fairbench.metrics.significance import Comparison, paired_permutation_test
+from fairbench.metrics.significance import paired_permutation_test
 from fairbench.metrics.summary import summarise
 from fairbench.records import ORIGINAL, PRODUCT, face, named, shows_face
 from fairbench.storage import atomic_write_json, lock
+from fairbench.store.layout import FEATURES, MEASUREMENT, METRICS, REFERENCE, TRAINING_LOG
 from fairbench.store.load import load_run, measurement_of
-from fairbench.store.measurement import MEASUREMENT, SCHEMA_VERSION, JudgeUsed, Measurement, read_measurement
+from fairbench.store.measurement import JudgeUsed, Measurement, read_measurement
+from fairbench.store.results import (
+    SCHEMA_VERSION,
+    Estimate,
+    Metrics,
+    PairedTest,
+    Quality,
+    Summary,
+    VariantMetrics,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
 
 CROSSED = ("gender", "race")
 """Measured as an intersection wherever the judge reads both."""
+DISTANCES = ("fid", "kid")
 
 
 def score_records(
@@ -34,7 +45,7 @@ def score_records(
     features: "Mapping[str, Tensor]",
     measurement: Measurement,
     reference: "pd.DataFrame | None" = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Return the content of ``metrics.json``, from stored results alone.
 
     Parameters
@@ -64,37 +75,37 @@ def score_records(
     measurement = measurement.model_copy(update={"judges": judges})
     primary = measurement.evaluating[0]
     variants = {
-        str(name): {
-            "bias": biases(rows, primary, measurement),
-            "judges": {
+        str(name): VariantMetrics(
+            bias=biases(rows, primary, measurement),
+            judges={
                 judge.name: _without_prompts(biases(rows, judge, measurement)) for judge in measurement.judges
             },
             **_qualities(rows, features, measurement, reference, notes),
             **_side_effects(rows, measurement),
-        }
+        )
         for name, rows in records.groupby("variant", sort=False)
     }
-    paired = _paired({name: entry["bias"] for name, entry in variants.items()})
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "method": measurement.method,
-        "draw_class": measurement.draw_class,
-        "model": measurement.model,
-        "suite": measurement.suite,
-        "measures": measurement.measures,
-        "attributes": list(measurement.attributes),
-        "target": {name: list(values) for name, values in measurement.target.items()},
-        "primary_judge": primary.name,
-        "evaluation_judges": [judge.name for judge in measurement.evaluating],
-        "training_judge": measurement.training_judge.name if measurement.training_judge else None,
-        "variants": variants,
-        "paired": paired,
-        "spill_over": _spill_over(paired, measurement.attributes),
-        "side_effects": _paired_side_effects(variants),
-        "gaming_gap": _gaming_gaps(records, variants, measurement),
-        "sequential": measurement.sequential,
-        "notes": notes,
-    }
+    paired = _paired(variants)
+    return Metrics(
+        schema_version=SCHEMA_VERSION,
+        method=measurement.method,
+        draw_class=measurement.draw_class,
+        model=measurement.model,
+        suite=measurement.suite,
+        measures=measurement.measures,
+        attributes=list(measurement.attributes),
+        target=measurement.target,
+        primary_judge=primary.name,
+        evaluation_judges=[judge.name for judge in measurement.evaluating],
+        training_judge=measurement.training_judge.name if measurement.training_judge else None,
+        variants=variants,
+        paired=paired,
+        spill_over=_spill_over(paired, measurement.attributes),
+        side_effects=_paired_side_effects(variants),
+        gaming_gap=_gaming_gaps(records, variants, measurement),
+        sequential=measurement.sequential,
+        notes=notes,
+    )
 
 
 def _correcting(judge: JudgeUsed, notes: list[str]) -> JudgeUsed:
@@ -109,7 +120,7 @@ def _correcting(judge: JudgeUsed, notes: list[str]) -> JudgeUsed:
     return judge.model_copy(update={"confusion": kept})
 
 
-def biases(rows: "pd.DataFrame", judge: JudgeUsed, measurement: Measurement) -> dict[str, Any]:
+def biases(rows: "pd.DataFrame", judge: JudgeUsed, measurement: Measurement) -> dict[str, Summary]:
     """Summarise one variant: what was asked for first, then all else that the judge reads.
 
     A prompt that names an attribute says nothing of how often the model chooses it, and is left out there.
@@ -117,7 +128,7 @@ def biases(rows: "pd.DataFrame", judge: JudgeUsed, measurement: Measurement) -> 
     asked = tuple(name for name in measurement.attributes if name in judge.attributes)
     others = [(name,) for name in ATTRIBUTES if name in judge.attributes]
     crossed = [CROSSED] if set(CROSSED) <= set(judge.attributes) else []
-    found: dict[str, Any] = {}
+    found: dict[str, Summary] = {}
     wanted = [asked, *others, *crossed] if _named(rows, ATTRIBUTES) == [] else [*others, asked, *crossed]
     for names in wanted:
         free = _free(rows, names)
@@ -125,7 +136,7 @@ def biases(rows: "pd.DataFrame", judge: JudgeUsed, measurement: Measurement) -> 
             errors = {name: judge.confusion[name] for name in names if name in judge.confusion}
             target = {name: measurement.target[name] for name in names if name in measurement.target}
             new = summarise(free, judge.name, names, target=target, confusion=errors)
-            found |= {name: summary for name, summary in new.items() if name not in found}
+            found |= {name: Summary(**summary) for name, summary in new.items() if name not in found}
     return found
 
 
@@ -171,7 +182,7 @@ def _qualities(
         name: within_groups(rows, judge.name, name, classes, mine, judged)
         for name, classes in _read(judge, measurement.attributes).items()
     }
-    return {"quality": quality, "groups": groups}
+    return {"quality": Quality(**quality), "groups": groups}
 
 
 def _interval(
@@ -194,75 +205,80 @@ def _side_effects(rows: "pd.DataFrame", measurement: Measurement) -> dict[str, A
     return {}
 
 
-def _paired(variants: Mapping[str, Any]) -> dict[str, Any]:
+def _paired(variants: Mapping[str, VariantMetrics]) -> dict[str, PairedTest | None]:
     """Test debiased against original, prompt by prompt, for every attribute."""
     if len(variants) < 2:
         return {}
-    original, method = variants.values()
+    original, method = (entry.bias for entry in variants.values())
     return {name: _bias_test(original[name], method[name]) for name in original}
 
 
-def _bias_test(original: Mapping[str, Any], method: Mapping[str, Any]) -> Comparison | None:
+def _bias_test(original: Summary, method: Summary) -> PairedTest | None:
     """Test each prompt at the smaller number of its images: with fewer faces alone, bias is larger."""
     before, after = (
-        {row["prompt_id"]: list(row["counts"].values()) for row in summary["per_prompt"]}
+        {row.prompt_id: list(row.counts.values()) for row in summary.per_prompt}
         for summary in (original, method)
     )
     shared = [prompt for prompt in before if prompt in after]
     if not shared:
         return None
     first, second = ([side[prompt] for prompt in shared] for side in (before, after))
-    sides = paired_biases(first, second, original["target"] and tuple(original["target"]))
-    return paired_permutation_test(*(dict(zip(shared, side.tolist(), strict=True)) for side in sides))
+    sides = paired_biases(first, second, original.target)
+    return _test(*(dict(zip(shared, side.tolist(), strict=True)) for side in sides))
 
 
-def _spill_over(paired: Mapping[str, Any], asked: tuple[str, ...]) -> dict[str, Any]:
+def _test(original: Mapping[str, float | None], method: Mapping[str, float | None]) -> PairedTest | None:
+    found = paired_permutation_test(original, method)
+    return PairedTest(**found) if found else None
+
+
+def _spill_over(
+    paired: Mapping[str, PairedTest | None], asked: tuple[str, ...]
+) -> dict[str, PairedTest | None]:
     """Return what happened to the attributes, and intersections, that hold nothing that was balanced."""
     return {name: test for name, test in paired.items() if not set(name.split(PRODUCT)) & set(asked)}
 
 
-def _paired_side_effects(variants: Mapping[str, Any]) -> dict[str, Any]:
+def _paired_side_effects(variants: Mapping[str, VariantMetrics]) -> dict[str, PairedTest | None]:
     """Test every share of obedience and preservation that both variants have."""
     shares = [
-        entry.get("obedience", {}) | {k: v for k, v in entry.get("preservation", {}).items() if k == "people"}
+        entry.obedience | {k: v for k, v in entry.preservation.items() if k == "people"}
         for entry in variants.values()
     ]
     if len(shares) < 2:
         return {}
     original, method = shares
     return {
-        name: paired_permutation_test(original[name]["per_prompt"], method[name]["per_prompt"])
-        for name in original
-        if name in method
+        name: _test(original[name].per_prompt, method[name].per_prompt) for name in original if name in method
     }
 
 
 def _gaming_gaps(
-    records: "pd.DataFrame", variants: Mapping[str, Any], measurement: Measurement
+    records: "pd.DataFrame", variants: Mapping[str, VariantMetrics], measurement: Measurement
 ) -> dict[str, Estimate]:
     """Compare the training judge with those that have judged the same, on the images it led to."""
     teacher = measurement.training_judge
     debiased = next((name for name in variants if name != ORIGINAL), None)
     if teacher is None or debiased is None:
         return {}
-    rows, seen = records[records["variant"] == debiased], variants[debiased]["judges"]
+    rows, seen = records[records["variant"] == debiased], variants[debiased].judges
     gaps: dict[str, Estimate] = {}
     for name, learnt in seen[teacher.name].items():
         others = [judge.name for judge in measurement.evaluating if name in seen[judge.name]]
         if others:
-            free, target = _free(rows, name.split(PRODUCT)), learnt["target"] and tuple(learnt["target"])
-            gaps[name] = gaming_gap(free, teacher.name, others, name, target)
+            free = _free(rows, name.split(PRODUCT))
+            gaps[name] = Estimate(**gaming_gap(free, teacher.name, others, name, learnt.target))
     return gaps
 
 
-def _without_prompts(summaries: Mapping[str, Any]) -> dict[str, Any]:
+def _without_prompts(summaries: Mapping[str, Summary]) -> dict[str, Summary]:
     return {
-        name: {key: value for key, value in summary.items() if key != "per_prompt"}
+        name: Summary(**{key: summary[key] for key in summary.model_fields_set - {"per_prompt"}})
         for name, summary in summaries.items()
     }
 
 
-def score(directory: Path | str) -> dict[str, Any]:
+def score(directory: Path | str) -> Metrics:
     """Compute every metric of a finished run anew from its records and features; write and return them.
 
     Nothing is generated and no network is loaded. A run of an older schema is brought to the newest one on
@@ -272,29 +288,44 @@ def score(directory: Path | str) -> dict[str, Any]:
     ------
     UserError
         As `load_run`; or the records lack what the measurement names.
+
+    Examples
+    --------
+    >>> import fairbench
+    >>> fairbench.score("runs/example").primary_judge
+    'portraits-eval-a'
     """
     run = load_run(directory)
     with lock(run.path):
         if not (run.path / MEASUREMENT).is_file():
             atomic_write_json(run.path / MEASUREMENT, measurement_of(run).model_dump(mode="json"))
         metrics = score_directory(run.path, run.records)
-        for name, entry in metrics["variants"].items():
-            earlier = run.metrics["variants"].get(name, {}).get("quality", {})
-            kept = {key: earlier[key] for key in ("fid", "kid") if key in earlier}
-            entry["quality"] = kept | entry["quality"]
-        atomic_write_json(run.path / "metrics.json", metrics)
+        variants = {
+            name: _with_distances(entry, run.metrics.variants.get(name))
+            for name, entry in metrics.variants.items()
+        }
+        metrics = metrics.model_copy(update={"variants": variants})
+        atomic_write_json(run.path / METRICS, metrics.to_json())
     return metrics
 
 
-def score_directory(directory: Path, records: "pd.DataFrame") -> dict[str, Any]:
+def _with_distances(now: VariantMetrics, before: VariantMetrics | None) -> VariantMetrics:
+    """Keep the distances of ``before`` where they cannot be computed anew."""
+    known = before.quality.model_fields_set if before else frozenset()
+    kept = {key: before.quality[key] for key in DISTANCES if before and key in known}
+    quality = {key: now.quality[key] for key in now.quality.model_fields_set}
+    return now.model_copy(update={"quality": Quality(**(kept | quality))})
+
+
+def score_directory(directory: Path, records: "pd.DataFrame") -> Metrics:
     """Compute ``metrics.json`` anew from what lies in ``directory``."""
     from safetensors.torch import load_file
 
     measurement = read_measurement(directory / MEASUREMENT)
-    reference, log = (table(directory / f"{name}.parquet") for name in ("reference", "training"))
-    metrics = score_records(records, load_file(directory / "features.safetensors"), measurement, reference)
+    reference, log = (table(directory / name) for name in (REFERENCE, TRAINING_LOG))
+    metrics = score_records(records, load_file(directory / FEATURES), measurement, reference)
     if log is not None:
-        metrics = told_at_the_end(log, metrics, measurement.updates, measurement.stop_on)
+        metrics = told_at_the_end(metrics, log, measurement.updates, measurement.stop_on)
     return metrics
 
 

@@ -1,21 +1,49 @@
 """The directory of a run: what lies where in it, and whether a run may use it at all."""
 
-import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fairbench.config import RunConfig, load_config
 from fairbench.errors import UserError
+from fairbench.storage import read_json
+from fairbench.store.results import InputHashes, Provenance
 
-CONTENTS = (
-    "status.json", "metrics.json", "records.parquet", "measurement.json", "reference.parquet",
-    "features.safetensors", "pictures", "images", "adapter", "training", "training.parquet", "config.yaml",
-    "provenance.json",
+CONFIG = "config.yaml"
+"""The settings, `fairbench.config.RunConfig`; with the next one written first."""
+PROVENANCE = "provenance.json"
+"""`fairbench.store.results.Provenance`."""
+IMAGES = "images"
+"""A folder for each variant, in it one for each prompt."""
+TRAINING = "training"
+"""The state of an unfinished training."""
+TRAINING_LOG = "training.parquet"
+"""One row per update."""
+ADAPTER = "adapter"
+"""What the method learnt, see `fairbench.intervention_files`; there only when complete."""
+FEATURES = "features.safetensors"
+"""``{network}/{variant}`` -> N x D, and ``{network}/reference`` -> M x D."""
+REFERENCE = "reference.parquet"
+"""The M reference images as the primary judge sees them."""
+MEASUREMENT = "measurement.json"
+"""`fairbench.store.measurement.Measurement`."""
+RECORDS = "records.parquet"
+"""One row per image, with the columns of `fairbench.records`."""
+METRICS = "metrics.json"
+"""`fairbench.store.results.Metrics`."""
+PICTURES = "pictures"
+"""For people."""
+STATUS = "status.json"
+"""Written last: the run is done."""
+MATRIX = "matrix.json"
+"""Beside the runs of a matrix: a list of `fairbench.store.results.MatrixRow`."""
+FILES = (
+    STATUS, METRICS, RECORDS, MEASUREMENT, REFERENCE, FEATURES, PICTURES, IMAGES, ADAPTER, TRAINING,
+    TRAINING_LOG, CONFIG, PROVENANCE,
 )  # fmt: skip
 """Everything a run writes at the top of its directory, in the order in which a new run removes it."""
 
@@ -31,18 +59,18 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is done: ``status.json`` is written last."""
-        return (self.path / "status.json").is_file()
+        """Whether the run is done: its status is written last."""
+        return (self.path / STATUS).is_file()
 
     @property
     def adapter(self) -> Path:
         """What the method produced; there only when complete."""
-        return self.path / "adapter"
+        return self.path / ADAPTER
 
     @property
     def training(self) -> Path:
         """The state of an unfinished training."""
-        return self.path / "training"
+        return self.path / TRAINING
 
     def check(self, config: RunConfig, *, fresh: bool = False) -> None:
         """Raise ``UserError`` unless ``config`` may run here; write nothing.
@@ -55,15 +83,15 @@ class RunDirectory:
             raise UserError(f"no permission to write to {self.path}: name another directory with --out")
         if not self.path.exists() or all(entry.name.startswith(".") for entry in self.path.iterdir()):
             return
-        if not (self.path / "provenance.json").is_file():
+        if not (self.path / PROVENANCE).is_file():
             raise UserError(
                 f"{self.path} holds files that are not of a run: name another directory with --out"
             )
-        if (self.path / "config.yaml").is_file() and not fresh:
+        if (self.path / CONFIG).is_file() and not fresh:
             self._check_same(config)
 
     def _check_same(self, config: RunConfig) -> None:
-        held = load_config(self.path / "config.yaml")
+        held = load_config(self.path / CONFIG)
         if held.digest() == config.digest():
             return
         ours, theirs = _flat(config), _flat(held)
@@ -77,12 +105,12 @@ class RunDirectory:
             "name another directory with --out, or replace it with --fresh"
         )
 
-    def check_contents(self, now: Callable[[], Mapping[str, Any]]) -> None:
+    def check_inputs(self, now: Callable[[], InputHashes]) -> None:
         """Raise ``UserError`` where a run that is here was made of other files than there are now.
 
         ``now`` says what there is; it is asked only where there is something to compare it with.
         """
-        if (self.path / "config.yaml").is_file() and (found := _changed(self.contents(), now())):
+        if (self.path / CONFIG).is_file() and (found := _changed(self.input_hashes, now())):
             raise UserError(
                 f"{self.path} was made of other files ({'; '.join(found)}): "
                 "replace it with --fresh, or name another directory with --out"
@@ -90,24 +118,22 @@ class RunDirectory:
 
     def same_original(self, other: Path) -> bool:
         """Tell whether a run elsewhere was made of the same model and suite."""
-        ours, theirs = self.contents(), RunDirectory(other).contents()
-        return all(ours.get(key) == theirs.get(key) for key in ("model", "suite"))
+        ours, theirs = self.input_hashes, RunDirectory(other).input_hashes
+        return (ours.model, ours.suite) == (theirs.model, theirs.suite)
 
-    def contents(self) -> dict[str, Any]:
-        """Return the sha256 of what the run that is here was made of; nothing where there is none."""
-        return self.provenance().get("sha256", {})
+    @property
+    def input_hashes(self) -> InputHashes:
+        """The sha256 of what the run that is here was made of; nothing where there is none."""
+        return self.provenance().sha256
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """Return where the run that is here comes from; nothing where there is none."""
-        path = self.path / "provenance.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError as error:
-            raise UserError(f"{path}: cannot be read: {error}") from None
+        path = self.path / PROVENANCE
+        return Provenance.of(read_json(path), path) if path.is_file() else Provenance()
 
     def clear(self) -> None:
         """Remove everything a run has written here, and nothing else."""
-        for name in CONTENTS:
+        for name in FILES:
             path = self.path / name
             if path.is_dir():
                 shutil.rmtree(path)
@@ -154,11 +180,11 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _changed(before: InputHashes, now: InputHashes) -> list[str]:
     """Name what is not as it was; what was not hashed in a run of an earlier version is passed over."""
-    found = []
-    for duty in now.keys() & before.keys():
-        one, other = ({"": side} if isinstance(side, str) else side for side in (before[duty], now[duty]))
+    found, (earlier, later) = [], (before.to_json(), now.to_json())
+    for duty in later.keys() & earlier.keys():
+        one, other = ({"": side} if isinstance(side, str) else side for side in (earlier[duty], later[duty]))
         names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
         found += [" ".join((duty.replace("_", " "), ", ".join(names))).rstrip()] if names else []
     return sorted(found)

@@ -3,22 +3,16 @@
 Older ones are brought to the newest schema as they are read; newer ones are refused.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairbench.errors import UserError
 from fairbench.records import PRODUCT, classes_read
-from fairbench.storage import read_yaml
-from fairbench.store.layout import RunDirectory
-from fairbench.store.measurement import (
-    MEASUREMENT,
-    SCHEMA_VERSION,
-    JudgeUsed,
-    Measurement,
-    read_measurement,
-)
+from fairbench.storage import read_json, read_yaml
+from fairbench.store.layout import CONFIG, MEASUREMENT, METRICS, PROVENANCE, RECORDS, RunDirectory
+from fairbench.store.measurement import JudgeUsed, Measurement, read_measurement
+from fairbench.store.results import SCHEMA_VERSION, Metrics, Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,9 +24,9 @@ class StoredRun:
 
     path: Path
     config: dict[str, Any]
-    provenance: dict[str, Any]
+    provenance: Provenance
     records: "pd.DataFrame"
-    metrics: dict[str, Any]
+    metrics: Metrics
 
 
 def load_run(directory: Path | str) -> StoredRun:
@@ -48,19 +42,19 @@ def load_run(directory: Path | str) -> StoredRun:
     place = RunDirectory(Path(directory))
     if not place.finished:
         raise UserError(f"{directory}: is not a finished run: give the directory of one, or finish it first")
-    metrics = _json(place / "metrics.json")
+    metrics = read_json(place / METRICS)
     if metrics.get("schema_version", 0) > SCHEMA_VERSION:
         raise UserError(f"{directory}: was written by a newer fairbench: update fairbench to read it")
     try:
-        records = pd.read_parquet(place / "records.parquet")
+        records = pd.read_parquet(place / RECORDS)
     except (OSError, ValueError) as error:
-        raise UserError(f"{place / 'records.parquet'}: cannot be read: {error}") from None
+        raise UserError(f"{place / RECORDS}: cannot be read: {error}") from None
     return StoredRun(
         path=place.path,
-        config=read_yaml(place / "config.yaml"),
-        provenance=_json(place / "provenance.json"),
+        config=read_yaml(place / CONFIG),
+        provenance=Provenance.of(read_json(place / PROVENANCE), place / PROVENANCE),
         records=records,
-        metrics=_newest(metrics),
+        metrics=Metrics.of(_newest(metrics), place / METRICS),
     )
 
 
@@ -68,27 +62,27 @@ def measurement_of(run: StoredRun) -> Measurement:
     """Return what the run wrote down; of schema 1, gathered from metrics, records' columns and provenance."""
     if (run.path / MEASUREMENT).is_file():
         return read_measurement(run.path / MEASUREMENT)
-    metrics, hashes = run.metrics, run.provenance["sha256"]
-    known = {**hashes["judges"], **hashes["training_judge"]}
-    names = [*metrics["evaluation_judges"], *filter(None, [metrics["training_judge"]])]
+    metrics, hashes = run.metrics, run.provenance.sha256
+    known = hashes.judges | hashes.training_judge
+    names = [*metrics.evaluation_judges, *filter(None, [metrics.training_judge])]
     return Measurement(
-        method=metrics["method"],
-        draw_class=metrics["draw_class"],
-        model=metrics["model"],
-        suite=metrics["suite"],
-        suite_sha256=hashes["suite"],
-        attributes=metrics["attributes"],
-        target=metrics["target"],
+        method=metrics.method,
+        draw_class=metrics.draw_class,
+        model=metrics.model,
+        suite=metrics.suite,
+        suite_sha256=hashes.suite,
+        attributes=tuple(metrics.attributes),
+        target=metrics.target,
         judges=tuple(
             JudgeUsed(
                 name=name,
                 sha256=known[name],
-                trained=name == metrics["training_judge"],
+                trained=name == metrics.training_judge,
                 attributes=classes_read(run.records, name),
             )
             for name in names
         ),
-        network=next(reversed(hashes["features"]), None),  # by default the one that reads no text
+        network=next(reversed(hashes.features), None),  # by default the one that reads no text
         notes=("this run was made before reference features were stored: FID and KID are as they were then",),
     )
 
@@ -106,13 +100,3 @@ def _newest(metrics: dict[str, Any]) -> dict[str, Any]:
         gaps = metrics["gaming_gap"].items()
         metrics["gaming_gap"] = {name: {"value": value, "interval": None} for name, value in gaps}
     return metrics | {"schema_version": SCHEMA_VERSION}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is not the file of a run")
-    return content

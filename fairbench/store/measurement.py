@@ -3,17 +3,14 @@
 It is stored with the records when they are judged, so that no model and no network is needed afterwards.
 """
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fairbench.errors import UserError, invalid
-
-MEASUREMENT = "measurement.json"
-SCHEMA_VERSION = 3
-"""Of everything that a run writes; 1 had no ``measurement.json``, 2 no interval of the gaming gap."""
+from fairbench.errors import invalid
+from fairbench.storage import read_json
+from fairbench.store.results import Sequential
 
 
 class JudgeUsed(BaseModel):
@@ -54,7 +51,7 @@ class Measurement(BaseModel):
     """The primary one first."""
     network: str | None = None
     """The feature network of distances and diversity, where there is one."""
-    sequential: dict[str, Any] | None = None
+    sequential: Sequential | None = None
     """How generating was stopped, where it was not planned in advance."""
     updates: int = 0
     """Of the finetuning, as planned."""
@@ -76,8 +73,6 @@ class Measurement(BaseModel):
 def read_measurement(path: Path) -> Measurement:
     """Read ``measurement.json``; a fault, or a newer schema, is a ``UserError``."""
     try:
-        return Measurement.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Measurement.model_validate(read_json(path))
     except ValidationError as error:
         raise invalid(str(path), error, Measurement.model_fields) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None

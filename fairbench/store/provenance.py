@@ -5,13 +5,15 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from fairbench.records import ORIGINAL
+from fairbench.store.results import Provenance
 
 PACKAGES = (
     "fairbench-t2i", "torch", "diffusers", "transformers", "peft", "timm", "open_clip_torch", "torchmetrics",
@@ -35,7 +37,7 @@ def describe_machine(device: str) -> dict[str, Any]:
     }
 
 
-def peak_memory(device: str, earlier: Mapping[str, Any]) -> dict[str, int]:
+def peak_memory(device: str, earlier: Provenance) -> dict[str, int]:
     """Return the most bytes that this process has held at once, of its own memory and of its GPU's.
 
     Never less than ``earlier`` provenance says. That of a GPU counts from when portions were last tried out.
@@ -46,22 +48,30 @@ def peak_memory(device: str, earlier: Mapping[str, Any]) -> dict[str, int]:
     found = {"peak_memory_bytes": resident if sys.platform == "darwin" else resident * 1024}
     if device.startswith("cuda"):
         found["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated(device)
-    before = {name: earlier[name] for name in PEAKS if name in earlier}
+    before = {name: peak for name in PEAKS if (peak := earlier[name]) is not None}
     return {name: max(found.get(name, 0), before.get(name, 0)) for name in PEAKS if name in found | before}
 
 
-def cost(provenance: Mapping[str, Any], variant: str) -> dict[str, Any]:
-    """Return what a variant took: ``unet_rows_per_image``, ``training_unet_rows``, ``training_seconds``.
+@dataclass(frozen=True)
+class Cost:
+    """What a variant took.
 
     None where nobody counted: for images that fairbench did not make, and in runs of an earlier version.
     """
-    rows, seconds = provenance.get("unet_rows", {}), provenance.get("seconds", {})
-    trained = variant != ORIGINAL
-    return {
-        "unet_rows_per_image": rows.get("per_image", {}).get(variant),
-        "training_unet_rows": rows.get("training") if trained else None,
-        "training_seconds": seconds.get("finetuning") if trained else None,
-    }
+
+    unet_rows_per_image: float | None
+    training_unet_rows: int | None
+    training_seconds: float | None
+
+
+def cost(provenance: Provenance, variant: str) -> Cost:
+    """Return what a variant of a run took."""
+    rows, trained = provenance.unet_rows, variant != ORIGINAL
+    return Cost(
+        unet_rows_per_image=rows.per_image.get(variant),
+        training_unet_rows=rows.training if trained else None,
+        training_seconds=provenance.seconds.get("finetuning") if trained else None,
+    )
 
 
 class Stopwatch:

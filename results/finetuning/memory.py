@@ -4,7 +4,6 @@
 hungriest cell.
 """
 
-import json
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +13,7 @@ import pandas as pd
 from fairbench.config import spelled
 from fairbench.runs.matrix import load_matrix
 from fairbench.storage import atomic_write_text
+from fairbench.store.layout import RunDirectory
 
 HERE = Path(__file__).parent
 SMALL = ("--updates", "2", "--test-prompts", "2", "--images-per-prompt", "2", "--json")
@@ -35,7 +35,7 @@ def peak(method: str) -> int:
         run = Path(place) / "run"
         command = ["fairbench", "run", "--method", method, *SMALL, "--out", str(run)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 our own names
-        return int(json.loads((run / "provenance.json").read_text())["peak_memory_bytes"])
+        return RunDirectory(run).provenance().peak_memory_bytes
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ table in README.md from all that is there; memory.csv, which memory.py measures,
 
 import itertools
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from fairbench.records import ORIGINAL
 from fairbench.report.tables import shown
 from fairbench.storage import atomic_write_text
 from fairbench.store.load import StoredRun, load_run
+from fairbench.store.results import VariantMetrics
 
 HERE = Path(__file__).parent
 ATTRIBUTE = "gender"
@@ -57,11 +57,11 @@ def facts_of(run: StoredRun) -> list[dict[str, Any]]:
     name = spelled(run.config["method"], options)
     spent = {
         "updates": run.config["method_options"]["updates"],
-        "training_rows": run.provenance["unet_rows"]["training"],
-        "training_seconds": run.provenance["seconds"]["finetuning"],
-        "gaming_gap": run.metrics["gaming_gap"][ATTRIBUTE]["value"],
+        "training_rows": run.provenance.unet_rows.training,
+        "training_seconds": run.provenance.seconds["finetuning"],
+        "gaming_gap": run.metrics.gaming_gap[ATTRIBUTE].value,
     }
-    variants = run.metrics["variants"]
+    variants = run.metrics.variants
     seed = {"seed": run.config["seed"]}
     return [
         {"method": ORIGINAL, **seed, **numbers(variants[ORIGINAL])},
@@ -69,16 +69,16 @@ def facts_of(run: StoredRun) -> list[dict[str, Any]]:
     ]
 
 
-def numbers(variant: Mapping[str, Any]) -> dict[str, Any]:
+def numbers(variant: VariantMetrics) -> dict[str, Any]:
     """Return what was measured of one variant, and the bias of each prompt."""
-    summary = variant["bias"][ATTRIBUTE]
-    quality = {key: variant["quality"].get(key, {}).get("mean") for key in QUALITY}
+    summary = variant.bias[ATTRIBUTE]
+    quality = {key: variant.quality.value(key) for key in QUALITY}
     return {
-        "bias_mean": summary["bias_mean"],
-        "floor": summary["floor"],
-        "debiased": summary["debiased"],
+        "bias_mean": summary.bias_mean,
+        "floor": summary.floor,
+        "debiased": summary.debiased,
         **quality,
-        **{PROMPT + row["prompt_id"]: row["bias"] for row in summary["per_prompt"]},
+        **{PROMPT + row.prompt_id: row.bias for row in summary.per_prompt},
     }
 
 

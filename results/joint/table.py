@@ -5,7 +5,6 @@ same original images, of which the first tells.
 """
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from fairbench.records import ORIGINAL
 from fairbench.report.tables import shown
 from fairbench.storage import atomic_write_text
 from fairbench.store.load import StoredRun, load_run
+from fairbench.store.results import VariantMetrics
 
 HERE = Path(__file__).parent
 BIASES = ("gender", "race", "gender x race")
@@ -25,33 +25,33 @@ QUALITY = {"recognised": "recognised", "clip_t": "CLIP-T", "clip_i": "CLIP-I", "
 
 def main(runs: list[StoredRun]) -> None:
     """Write one row for the original model and one per run."""
-    first = runs[0].metrics["variants"][ORIGINAL]
+    first = runs[0].metrics.variants[ORIGINAL]
     rows = [row("original", first)]
     for run in runs:
         method = run.config["method"]
         name = f"{method}: {' x '.join(run.config['attributes'])}"
-        rows.append(row(name, run.metrics["variants"][method]))
+        rows.append(row(name, run.metrics.variants[method]))
     table = pd.DataFrame(rows)
     atomic_write_text(HERE / "joint.csv", table.round(4).to_csv(index=False))
-    floors = [f"{name} {first['bias'][name]['floor']:.3f}" for name in BIASES]
-    images = first["bias"]["gender"]["per_prompt"][0]["images"]
-    below = f"{len(first['bias']['gender']['per_prompt'])} occupations, {images} images each. "
+    floors = [f"{name} {first.bias[name].floor:.3f}" for name in BIASES]
+    images = first.bias["gender"].per_prompt[0].images
+    below = f"{len(first.bias['gender'].per_prompt)} occupations, {images} images each. "
     below += f"Noise floors: {', '.join(floors)}."
     write_between_marks(HERE / "README.md", f"{markdown(table)}\n\n{below}\n")
 
 
-def row(name: str, variant: Mapping[str, Any]) -> dict[str, Any]:
+def row(name: str, variant: VariantMetrics) -> dict[str, Any]:
     """Return one row: means, and of what differs between occupations the standard deviation over these."""
     cells: dict[str, Any] = {"model": name}
     for attribute in BIASES:
-        summary = variant["bias"][attribute]
-        low, high = summary["interval"]
-        cells |= {f"{attribute} bias": summary["bias_mean"], f"{attribute} sd": summary["bias_sd"]}
+        summary = variant.bias[attribute]
+        low, high = summary.interval or (None, None)
+        cells |= {f"{attribute} bias": summary.bias_mean, f"{attribute} sd": summary.bias_sd}
         cells |= {f"{attribute} low": low, f"{attribute} high": high}
-    counts = [prompt["counts"] for prompt in variant["bias"]["age"]["per_prompt"]]
+    counts = [prompt.counts for prompt in variant.bias["age"].per_prompt]
     old = np.array([each["old"] / sum(each.values()) for each in counts if sum(each.values())])
     cells |= {"old": old.mean(), "old sd": old.std(ddof=1)}
-    return cells | {key: variant["quality"].get(key, {}).get("mean") for key in QUALITY}
+    return cells | {key: variant.quality.value(key) for key in QUALITY}
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -8,7 +8,6 @@ occupation is recognised in at least 95 % of the images of the original share; i
 under which it is recognised most. The first of equals is taken, which is the method's own default.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,11 @@ from typing import Any
 import pandas as pd
 
 from fairbench.config import spelled
+from fairbench.records import ORIGINAL
 from fairbench.runs.matrix import Cell, load_matrix
 from fairbench.storage import atomic_write_text, atomic_write_yaml
+from fairbench.store.layout import RunDirectory
+from fairbench.store.load import load_run
 
 HERE = Path(__file__).parent
 RECOGNISED = 0.95
@@ -42,22 +44,22 @@ def main(searched: Path) -> None:
 
 def results(cell: Cell, searched: Path) -> Iterator[dict[str, Any]]:
     """Yield the row of a cell, unless it is not finished; what trains the search short is no setting."""
-    config, path = cell.config, searched / cell.name / "metrics.json"
-    if not path.is_file():
+    config, run = cell.config, searched / cell.name
+    if not RunDirectory(run).finished:
         return
-    variants = json.loads(path.read_text(encoding="utf-8"))["variants"]
-    found, original = variants[config.method], variants["original"]
-    bias, quality = found["bias"]["gender"], found["quality"]
+    variants = load_run(run).metrics.variants
+    found, original = variants[config.method], variants[ORIGINAL]
+    bias, quality = found.bias["gender"], found.quality
     options = {key: value for key, value in config.method_options.items() if key != "updates"}
     yield {
         "method": config.method,
         "settings": spelled(config.method, options),
         "search_updates": config.method_options.get("updates"),
-        "gender_bias": bias["bias_mean"],
-        "gender_bias_debiased": bias["debiased"],
-        "recognised": quality["recognised"]["mean"],
-        "of_original": original["quality"]["recognised"]["mean"],
-        "clip_i": quality["clip_i"]["mean"] if "clip_i" in quality else None,
+        "gender_bias": bias.bias_mean,
+        "gender_bias_debiased": bias.debiased,
+        "recognised": quality.value("recognised"),
+        "of_original": original.quality.value("recognised"),
+        "clip_i": quality.value("clip_i"),
     }
 
 

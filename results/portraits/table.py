@@ -5,11 +5,10 @@ README.md for every set of attributes that was balanced. The second directory ha
 each run does to prompts that name a class.
 """
 
-import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from fairbench.attributes import ATTRIBUTES
 from fairbench.comparison.compare import compare
@@ -20,7 +19,9 @@ from fairbench.report.pareto import pareto
 from fairbench.report.tables import ABSENT, FAIR, shown
 from fairbench.runs.matrix import load_matrix
 from fairbench.storage import atomic_write_text
+from fairbench.store.layout import RunDirectory
 from fairbench.store.load import StoredRun, load_run
+from fairbench.store.results import ComparedBias, Comparison
 
 HERE = Path(__file__).parent
 QUALITY = {"recognised": "recognised", "clip_t": "CLIP-T", "clip_i": "CLIP-I", "dino": "DINO"}
@@ -32,7 +33,7 @@ def main(matrix: Path, explicit: Path) -> None:
     missing: dict[tuple[str, ...], list[str]] = {}
     for cell in load_matrix(HERE / "matrix.yaml", {}):
         config, run = cell.config, matrix / cell.name
-        if (run / "metrics.json").is_file():
+        if RunDirectory(run).finished:
             groups.setdefault(config.attributes, []).append(load_run(run))
         else:
             missing.setdefault(config.attributes, []).append(spelled(config.method, config.method_options))
@@ -45,59 +46,58 @@ def main(matrix: Path, explicit: Path) -> None:
 
 def section(asked: Sequence[str], runs: Sequence[StoredRun], explicit: Path) -> str:
     """Write the CSV file and the picture of runs that balanced the same, and return their table."""
-    balanced = [*asked, *([" x ".join(asked)] if len(asked) > 1 else [])]
+    balanced = runs[0].metrics.balanced
     others = [name for name in ATTRIBUTES if name not in asked]
     found = compare(runs, attributes=",".join([*balanced, *others]))
     stem = "-".join(asked)
     atomic_write_text(HERE / f"{stem}.csv", comparison_frame(found).drop(columns="path").to_csv(index=False))
     picture = pareto([run.metrics for run in runs], HERE / f"{stem}.png", attribute=balanced[-1])
-    obeyed = {run["label"]: obedience(explicit / Path(run["path"]).name, asked) for run in found["runs"]}
+    obeyed = {run.label: obedience(explicit / Path(run.path).name, asked) for run in found.runs}
     table = markdown(found, balanced, others, obeyed)
     return f"## {balanced[-1]}\n\n{table}\n\n![bias against semantic change]({picture.name})\n"
 
 
 def obedience(evaluated: Path, asked: Sequence[str]) -> str:
     """Return the share of pictures that show the class their prompt names, for every balanced attribute."""
-    path = evaluated / "metrics.json"
-    if not path.is_file():
+    if not RunDirectory(evaluated).finished:
         return ABSENT
-    *_, shares = json.loads(path.read_text(encoding="utf-8"))["variants"].values()
-    return " / ".join(f"{shares['obedience'][name]['mean']:.2f}" for name in asked)
+    *_, last = load_run(evaluated).metrics.variants.values()
+    return " / ".join(f"{last.obedience[name].mean:.2f}" for name in asked)
 
 
 def markdown(
-    found: Mapping[str, Any], balanced: Sequence[str], others: Sequence[str], obeyed: Mapping[str, str]
+    found: Comparison, balanced: Sequence[str], others: Sequence[str], obeyed: Mapping[str, str]
 ) -> str:
     """Lay out one row per run, the least biased first."""
-    rows = {name: {row["label"]: row for row in found["attributes"][name]} for name in (*balanced, *others)}
-    floors = {name: next(iter(labelled.values()))["floor"] for name, labelled in rows.items()}
+    rows = {name: {row.label: row for row in found.attributes[name]} for name in (*balanced, *others)}
+    floors = {name: next(iter(labelled.values())).floor for name, labelled in rows.items()}
     head = [
         "method",
         "draw class",
         *(f"{name}: bias ± sd (95 %), floor {floors[name]:.2f}" for name in balanced),
     ]
     head += [*QUALITY.values(), "KID", "obeys", *others, "U-Net rows", "training"]
-    order = sorted(found["runs"], key=lambda run: rows[balanced[-1]][run["label"]]["rank"])
+    order = sorted(found.runs, key=lambda run: rows[balanced[-1]][run.label].rank)
     lines = []
     for run in order:
-        label = run["label"]
+        label = run.label
         means = [_quality(found, key, label) for key in QUALITY]
-        spilt = [f"{rows[name][label]['bias_mean']:.2f}" for name in others]
+        spilt = [f"{rows[name][label].bias_mean:.2f}" for name in others]
         biases = [_bias(rows[name][label]) for name in balanced]
-        kid = shown(run["kid"], ".4f")
-        cells = [run["name"], run["draw_class"], *biases, *means, kid, obeyed[label], *spilt, *cost(run)]
+        kid = shown(run.kid, ".4f")
+        cells = [run.name, run.draw_class, *biases, *means, kid, obeyed[label], *spilt, *cost(run)]
         lines.append(cells)
     return markdown_table(head, lines)
 
 
-def _bias(row: Mapping[str, Any]) -> str:
-    low, high = row["interval"]
-    mark = f"{FAIR} " if row["fair"] else ""
-    return f"{mark}{row['bias_mean']:.2f} ± {row['bias_sd']:.2f} ({low:.2f}–{high:.2f})"
+def _bias(row: ComparedBias) -> str:
+    low, high = row.interval or (math.nan, math.nan)
+    mark = f"{FAIR} " if row.fair else ""
+    return f"{mark}{row.bias_mean:.2f} ± {row.bias_sd:.2f} ({low:.2f}–{high:.2f})"
 
 
-def _quality(found: Mapping[str, Any], key: str, label: str) -> str:
-    means = [row["mean"] for row in found["quality"].get(key, ()) if row["label"] == label]
+def _quality(found: Comparison, key: str, label: str) -> str:
+    means = [row.mean for row in found.quality.get(key, ()) if row.label == label]
     return shown(means[0] if means else None, ".3f")
 
 

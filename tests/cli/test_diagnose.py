@@ -102,8 +102,7 @@ def test_components_share_out_what_the_run_found(call, tuned, tmp_path):
     effects = sum(part["effect"] for part in bias["parts"].values())
     assert effects == pytest.approx(bias["after"] - bias["before"])
     distance = found["quantities"]["distance by ssl"]
-    dino = metrics["variants"]["biased_dft"]["quality"]["dino"]
-    seen = dino["mean"] if isinstance(dino, dict) else dino
+    seen = metrics.variants["biased_dft"].quality.value("dino")
     assert distance["after"] == pytest.approx(1 - seen, abs=1e-5)
     assert {path.name for path in (tmp_path / "found").iterdir()} == {"components.json", "shares.png"}
     code, out, _ = call("components", directory, "--out", "found")

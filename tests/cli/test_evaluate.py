@@ -77,7 +77,7 @@ def test_stopping_by_itself_says_what_it_saved(fairbench, small, tmp_path):
         (("--model", "somebodys/model"), "needs a revision"),
         (("--model", "portraits", "--draw-class", "drawn"), "a method says its own"),
         (("--images", "{images}", "--draw-class", "mergent"), "draw_class: Input should be 'emergent'"),
-        (("--images", "{images}", "--judge", "portraits-eval-a", "--reference", "x"), "--features"),
+        (("--images", "{images}", "--judge", "portraits-eval-a", "--reference", "{images}"), "--features"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line(fairbench, small, tmp_path, arguments, message):

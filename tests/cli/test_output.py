@@ -6,8 +6,9 @@ import pytest
 
 from fairbench.cli.main import main
 from fairbench.cli.output import print_table
-from fairbench.cli.progress import live_progress
 from fairbench.cli.result import print_result
+from fairbench.report.live import live_progress
+from fairbench.store.results import Metrics
 from tests.report.test_tables import METRICS
 from tests.runs.stored_runs import men, store_run
 
@@ -16,7 +17,7 @@ NAME, BROKEN = "biased_dft[rank=8]", "[/x]"
 
 def test_the_table_of_a_run_shows_options_and_paths_as_they_are(capsys, tmp_path):
     metrics = copy.deepcopy(METRICS) | {"method": NAME, "model": f"mine{BROKEN}", "notes": [f"of {BROKEN}"]}
-    print_result(metrics, tmp_path / "[bold]run", done_before=False)
+    print_result(Metrics.model_validate(metrics), tmp_path / "[bold]run", done_before=False)
     out = capsys.readouterr().out
     assert f"{NAME} (emergent) · mine{BROKEN}" in out and f"of {BROKEN}" in out and "[bold]run" in out
 

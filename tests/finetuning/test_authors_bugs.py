@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fairbench.alignment import expected_targets
-from fairbench.finetuning.faces import inside
+from fairbench.finetuning.faces import pixels_inside
 from fairbench.finetuning.semantics import factors
 from fairbench.images.files import save_image
 from fairbench.runs.generation import generate_missing
@@ -48,7 +48,7 @@ def test_a_prompt_whose_images_all_exist_is_passed_over(tmp_path):
 
 def test_an_original_picture_without_a_face_has_no_face_region():
     """Theirs covered everything down to the lower right corner."""
-    found = inside(torch.tensor([[2, 2, 6, 6]]), torch.zeros(1, 4, dtype=torch.long), 8, 8)
+    found = pixels_inside(torch.tensor([[2, 2, 6, 6]]), torch.zeros(1, 4, dtype=torch.long), 8, 8)
     assert not found.any()
 
 

@@ -132,10 +132,10 @@ def test_a_log_may_end_the_training_and_what_was_done_is_kept(tmp_path):
     values = parameters()
     stopped = start(tmp_path / "stopped", values)
     average = stopped.run(9, noisy_bowl(values), lambda row: row["update"] == 3)
-    assert stopped.progress.update == 3
+    assert stopped.state.update == 3
     assert all(torch.equal(average[name], shorter[name]) for name in average)
     values = parameters()
     again = start(tmp_path / "stopped", values)
     average = again.run(9, noisy_bowl(values), lambda row: pytest.fail("it went on"))
-    assert again.progress.update == 3
+    assert again.state.update == 3
     assert all(torch.equal(average[name], shorter[name]) for name in average)

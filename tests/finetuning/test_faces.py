@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairbench.errors import UserError
-from fairbench.finetuning.faces import DetectedFaces, WholePictures, face_loss, inside
+from fairbench.finetuning.faces import DetectedFaces, WholePictures, face_loss, pixels_inside
 from fairbench.judges.faces import Detections, upright
 from tests.finetuning.stand_ins import Coarse
 
@@ -18,7 +18,7 @@ box = st.tuples(corner, corner, corner, corner)
 
 @given(one=box, other=box)
 def test_a_pixel_is_inside_if_it_is_in_both_boxes(one, other):
-    found = inside(torch.tensor([one]), torch.tensor([other]), 8, 9)[0, 0]
+    found = pixels_inside(torch.tensor([one]), torch.tensor([other]), 8, 9)[0, 0]
     truth = np.zeros((8, 9), bool)
     for y in range(8):
         for x in range(9):
@@ -55,7 +55,7 @@ def test_on_portraits_the_picture_is_the_face():
     faces = WholePictures(Coarse(), real)
     images = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(1))
     found = faces.find(images)
-    assert inside(found.boxes, found.boxes, 8, 10).all()
+    assert pixels_inside(found.boxes, found.boxes, 8, 10).all()
     torch.testing.assert_close(faces.features(images, found.landmarks).norm(dim=1), torch.ones(2))
     assert not asked
     assert faces.real.shape == faces.real.shape == (3, 48) and asked == [1]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairbench.finetuning.monitors import MONITORS, RESULTS, WINDOW, warnings_after, warnings_during
+from tests.stored_metrics import metrics_of
 
 UPDATES = 120
 
@@ -97,9 +98,9 @@ def metrics(*, bias=(0.7, 0.3), p_value=0.001, recognised=(0.98, 0.97), face=(1.
         }
         for k, name in enumerate(("original", "biased_dft"))
     }
-    paired = {"gender": {"p_value": p_value}}
+    paired = {"gender": {"difference": bias[1] - bias[0], "p_value": p_value}}
     gaps = {"gender": {"value": gaming, "interval": None}}
-    return {"attributes": ["gender"], "variants": variants, "paired": paired, "gaming_gap": gaps}
+    return metrics_of(variants=variants, paired=paired, gaming_gap=gaps)
 
 
 def test_a_good_result_is_left_in_peace():
@@ -137,8 +138,8 @@ def test_the_test_prompts_have_the_last_word_on_the_bias():
 
 
 def test_results_without_a_second_variant_say_nothing():
-    assert warnings_after(log(), {}) == []
-    alone = {"attributes": ["gender"], "variants": {"original": metrics()["variants"]["original"]}}
+    assert warnings_after(log(), metrics_of()) == []
+    alone = metrics_of(variants={"original": metrics().variants["original"]})
     assert warnings_after(log(), alone) == []
 
 

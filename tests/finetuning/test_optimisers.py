@@ -53,7 +53,7 @@ def test_every_optimiser_goes_on_bit_identical(tmp_path, monkeypatch, optimizer)
 
             training = Training({"a": value}, directory, {}, pace)
             # the schedule is of ten updates, whenever it is interrupted
-            while training.progress.update < stop:
+            while training.state.update < stop:
                 training._update(accumulate, 10)
             training._save()
         return training.average.values["a"]

@@ -142,7 +142,7 @@ def test_text_tuning_leaves_the_unet_without_gradient_and_unet_tuning_the_text_e
     seen = {}
 
     def look(self, accumulate):
-        row = accumulate(self.progress.update)
+        row = accumulate(self.state.update)
         for name in ("text_encoder", "unet"):
             network = getattr(model.pipeline, name)
             seen[name] = {key for key, weight in network.named_parameters() if weight.grad is not None}

@@ -13,10 +13,10 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from fairbench.draws import Draw
 from fairbench.errors import UserError
-from fairbench.intervention import Intervention
+from fairbench.intervention import INTERFACE, Intervention
 from fairbench.models.hooks import Conditioning, Hooks
 from fairbench.plugins.contract import CLAUSES, contract
-from fairbench.plugins.registry import INTERFACE, find_method, list_methods, method_in
+from fairbench.plugins.registry import find_method, list_methods, method_in
 from fairbench.plugins.trial import World, fingerprint
 
 ROOT = Path(__file__).parents[2]

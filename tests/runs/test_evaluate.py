@@ -1,6 +1,5 @@
 """Evaluations of callables, folders, tables and runs, against the run that wrote the same images."""
 
-import json
 import shutil
 
 import numpy as np
@@ -131,26 +130,6 @@ def test_a_callable_is_measured_like_the_model_it_wraps(small, tmp_path):
     assert found.metrics["model"] == "mine"
 
 
-@pytest.mark.parametrize(
-    ("returned", "message"),
-    [
-        (np.zeros((2, 8, 8, 3), np.uint8), "made 2 images of 6 prompts"),
-        (np.zeros((6, 8, 8), np.uint8), "made uint8 of shape"),
-        (torch.full((6, 3, 8, 8), torch.nan), "finite"),
-        ([np.zeros((8 + k, 8, 3), np.uint8) for k in range(6)], "different sizes"),
-    ],
-)
-def test_a_callable_that_makes_no_images(small, tmp_path, returned, message):
-    options = {"judges": [str(small.root / "judge-a")], "images_per_prompt": 3}
-    with pytest.raises(UserError, match=message):
-        fairbench.evaluate(
-            lambda prompts, seeds: returned,
-            suite=str(small.root / "jobs.yaml"), name="broken", out=tmp_path / "e", **options,
-        )  # fmt: skip
-    with pytest.raises(UserError, match="give name="):
-        fairbench.evaluate(lambda prompts, seeds: returned, suite="occupations", **options)
-
-
 def test_mixed_sizes_and_kinds_and_a_single_image(small, tmp_path):
     for k, (size, mode) in enumerate([((64, 64), "RGB"), ((32, 48), "L"), ((64, 64), "RGBA")]):
         picture(tmp_path / "mixed" / "prompt_0" / f"img_{k}.png", k, size, mode)
@@ -236,24 +215,6 @@ def test_a_prompt_that_no_face_is_seen_in_is_no_value(small, tmp_path):
     assert summary["face_rate"] == 0.5 and summary["prompts_without_value"] == 1
 
 
-def test_generating_stops_when_the_gap_is_known_well_enough(small, tmp_path):
-    settings = {
-        "suite": "occupations", "test_prompts": 3, "until_width": 0.5, "features": [str(small.root / "ssl")],
-        "judges": ["portraits-eval-a"], "model_options": {"male": 0.9},
-    }  # fmt: skip
-    found = fairbench.evaluate("portraits-renderer", out=tmp_path / "e", **settings)
-    stopped = found.metrics["sequential"]
-    low, high = stopped["attributes"]["gender"]["interval"]
-    assert high - low <= 0.5
-    assert stopped["images"] == len(found.records)
-    assert stopped["saved"] == stopped["attributes"]["gender"]["fixed"] - len(found.records)
-    assert low <= found.metrics["variants"]["original"]["bias"]["gender"]["debiased"] <= high
-    (tmp_path / "e" / "status.json").unlink()
-    again = fairbench.evaluate("portraits-renderer", out=tmp_path / "e", **settings)
-    assert again.metrics["sequential"] == stopped
-    assert json.loads((tmp_path / "e" / "measurement.json").read_text())["sequential"] == stopped
-
-
 def test_a_suite_of_named_attributes_measures_obedience(small, tmp_path):
     found = fairbench.evaluate(
         "portraits-renderer", suite="explicit", test_prompts=8, images_per_prompt=2, out=tmp_path / "e",
@@ -302,15 +263,6 @@ def test_an_evaluation_interrupted_while_it_copies_the_adapter_goes_on(small, do
             run(config, tmp_path / "e")
     assert run(config, tmp_path / "e")["variants"].keys() == {"original", "nudge"}
     assert load_run(tmp_path / "e").metrics["method"] == "nudge"
-
-
-def test_drawn_classes_are_those_that_the_method_learnt(small, tmp_path):
-    run(small.config(method="hard_prompt"), tmp_path / "run")
-    adapter = str(tmp_path / "run" / "adapter")
-    for attributes in (("race",), ("gender", "race")):
-        with pytest.raises(UserError, match="balances gender: give --attributes gender"):
-            run(small.config(method="hard_prompt", adapter=adapter, attributes=attributes), tmp_path / "e")
-        assert not (tmp_path / "e").exists()
 
 
 def test_an_emergent_method_may_be_measured_on_other_attributes(small, done, tmp_path):

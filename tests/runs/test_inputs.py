@@ -12,7 +12,7 @@ from fairbench.features import load_features
 from fairbench.judges import identify_judge, load_judge
 from fairbench.networks import WEIGHTS
 from fairbench.runs.evaluate import evaluate_images
-from fairbench.runs.inputs import contents
+from fairbench.runs.inputs import input_hashes
 from fairbench.runs.run import run
 from fairbench.store.load import load_run
 from tests.judges.checkpoints import write_judge
@@ -34,7 +34,7 @@ def own(small, tmp_path):
 
 
 def test_networks_are_identified_as_when_they_are_loaded(small, tmp_path):
-    found = contents(small.config(), trains=True)
+    found = input_hashes(small.config(), trains=True, others={})
     judges = [load_judge(small.root / name) for name in ("judge-a", "judge-b", "judge-train")]
     assert found["judges"] | found["training_judge"] == {judge.name: judge.sha256 for judge in judges}
     networks = [load_features(small.root / name) for name in ("clip", "ssl")]
@@ -43,8 +43,8 @@ def test_networks_are_identified_as_when_they_are_loaded(small, tmp_path):
     loaded = load_judge(written)
     assert identify_judge(written) == (loaded.name, loaded.sha256)
     named_only = small.config(model="portraits-renderer", method="original")
-    assert contents(named_only)["model"] == {"portraits-renderer": None}
-    assert contents(named_only)["training_judge"] == {}
+    assert input_hashes(named_only, others={})["model"] == {"portraits-renderer": None}
+    assert input_hashes(named_only, others={})["training_judge"] == {}
 
 
 def touch(path):

@@ -6,9 +6,10 @@ import pytest
 import yaml
 
 from fairbench.errors import UserError
+from fairbench.models.text_to_image import TextToImage
 from fairbench.plugins.registry import find_method
-from fairbench.runs import run as runner
 from fairbench.runs.matrix import Matrix, load_matrix, make_cells, run_cells
+from fairbench.runs.run import run
 
 
 def cells(small, *methods, **more):
@@ -79,18 +80,13 @@ def test_a_wrong_matrix_is_refused_whole(small, tmp_path, change, message):
 
 def test_the_original_is_generated_once_and_every_cell_is_an_ordinary_run(small, tmp_path, monkeypatch):
     made = []
-    real = runner.generator
+    real = TextToImage.generate
 
-    def counted(model, **options):
-        generate = real(model, **options)
+    def counted(self, prompts, seeds, **options):
+        made.append(("hooks" not in options, len(prompts)))
+        return real(self, prompts, seeds, **options)
 
-        def call(prompts, seeds):
-            made.append((options["hooks"] is None, len(prompts)))
-            return generate(prompts, seeds)
-
-        return call
-
-    monkeypatch.setattr(runner, "generator", counted)
+    monkeypatch.setattr(TextToImage, "generate", counted)
     outcomes = run_cells(cells(small, "original", "nudge", "nudge[size=0.25]"), tmp_path, progress=silent)
     assert [outcome.state for outcome in outcomes] == ["done"] * 3
     assert sum(count for original, count in made if original) == 2 * 2  # prompts x images, once for all cells
@@ -103,7 +99,7 @@ def test_the_original_is_generated_once_and_every_cell_is_an_ordinary_run(small,
     made.clear()
     again = run_cells(cells(small, "original", "nudge", "nudge[size=0.25]"), tmp_path, progress=silent)
     assert not made and [outcome.metrics for outcome in again] == [outcome.metrics for outcome in outcomes]
-    alone = runner.run(outcomes[1].cell.config, tmp_path / "alone")
+    alone = run(outcomes[1].cell.config, tmp_path / "alone")
     assert alone["variants"]["nudge"]["bias"] == outcomes[1].metrics["variants"]["nudge"]["bias"]
 
 
