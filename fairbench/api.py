@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from fairbench.comparison.compare import compare as compare_runs
-from fairbench.config import RunConfig, make_config, spec
-from fairbench.models.generators import FunctionModel, Generate
-from fairbench.records import ORIGINAL
-from fairbench.runs.run import run as run_to_the_end
-from fairbench.store import load
-from fairbench.store.layout import default_directory
+from fairbench.config import RunConfig, make_config, named
+from fairbench.errors import UserError
+from fairbench.models.generators import FunctionModel
+from fairbench.runs.evaluate import evaluate_as_asked, evaluation
+from fairbench.store import load, results
+from fairbench.store.layout import RunDirectory, default_directory
 from fairbench.store.load import StoredRun
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from fairbench.progress import Progress
-    from fairbench.runs.session import Paint
-    from fairbench.store.results import Comparison
+
+METHOD = RunConfig.model_fields["method"].default
 
 
 class Run(StoredRun):
@@ -47,46 +49,49 @@ class Run(StoredRun):
     """
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per variant and attribute, with the bias, its interval and its floor.
+        """Return one row per variant and attribute: the bias with its interval and floor, and its test.
 
         Examples
         --------
         >>> import fairbench
         >>> found = fairbench.load_run("runs/example")
-        >>> found.to_frame()[["variant", "attribute"]].values.tolist()[0]
+        >>> found.to_frame()[["method", "attribute"]].values.tolist()[0]
         ['original', 'gender']
         """
         from fairbench.report.tables import bias_frame
 
         return bias_frame(self.metrics)
 
-    def plot(self, attribute: str | None = None) -> Image:
-        """Return a picture of the bias prompt by prompt, before and after.
+    def plot(self, attribute: str | None = None, label: str | None = None) -> Image:
+        """Return a picture of how often a class is seen, prompt by prompt, before and after.
 
         Parameters
         ----------
         attribute
             The first one that the run set out to balance if None.
+        label
+            The class; the attribute's last one if None.
 
         Raises
         ------
         UserError
-            The judge does not read the attribute.
+            The judge does not read the attribute, or there is no such class.
 
         Examples
         --------
         >>> import fairbench
-        >>> fairbench.load_run("runs/example").plot("gender").format
+        >>> fairbench.load_run("runs/example").plot("race", label="Indian").format
         'PNG'
         """
         from PIL import Image
 
         from fairbench.report.plots import dumbbell
 
-        attribute = attribute or self.metrics.attributes[0]
+        chosen = attribute or self.metrics.attributes[0]
         with TemporaryDirectory(prefix="fairbench-") as folder:
-            path = dumbbell(self.records, Path(folder) / "plot.png", self.metrics, attribute=attribute)
-            picture = Image.open(path)
+            path = Path(folder) / "plot.png"
+            dumbbell(self.records, path, self.metrics, attribute=chosen, label=label)
+            picture = Image.open(path, formats=["PNG"])
             picture.load()
         return picture
 
@@ -95,10 +100,38 @@ class Run(StoredRun):
         images = f"{len(self.records)} images"
         return f"<Run {self.path}: {metrics.method} on {metrics.model}, {metrics.suite}, {images}>"
 
-    def _repr_mimebundle_(self, include: Sequence[str], exclude: Sequence[str], **_: Any) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from fairbench.report.live import in_notebook
         from fairbench.report.tables import before_after
 
-        return before_after(self.metrics)._repr_mimebundle_(include, exclude)
+        return in_notebook(before_after(self.metrics))
+
+
+class Comparison(results.Comparison):
+    """Runs side by side, which a notebook shows as its tables."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per attribute and run: facts, the bias with its tests, and quality.
+
+        Examples
+        --------
+        >>> import fairbench
+        >>> found = fairbench.compare(["runs/example"]).to_frame()
+        >>> found[["name", "attribute"]].values.tolist()
+        [['original', 'gender'], ['hard_prompt', 'gender']]
+        """
+        from fairbench.report.comparison import comparison_frame
+
+        return comparison_frame(self)
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {', '.join(f'{run.label} {run.name}' for run in self.runs)}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from fairbench.report.comparison import lay_out
+        from fairbench.report.live import in_notebook
+
+        return in_notebook(lay_out(self))
 
 
 def load_run(directory: Path | str) -> Run:
@@ -120,33 +153,37 @@ def load_run(directory: Path | str) -> Run:
 
 
 def run(
-    method: str = RunConfig.model_fields["method"].default,
+    method: str = METHOD,
     *,
+    model: Any = None,
     out: Path | str | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
-    paint: Paint | None = None,
+    pictures: bool = True,
     **settings: Any,
 ) -> Run:
     """Debias a model, and measure it before and after on prompts it never saw.
 
     The same call again goes on where an interrupted one stopped, and returns at once when the run is done.
+    What goes wrong while a method trains is a Python warning.
 
     Parameters
     ----------
     method
         As on the command line: ``"biased_dft"`` or ``"biased_dft[rank=8]"``.
+    model
+        Likewise, such as ``"portraits"`` or ``"portraits[scheduler=ddim]"``; or what `load_model` returned.
     out
         Directory of the run; below ``./runs`` if None.
     fresh
         Begin anew and replace the run that is in ``out``.
     progress
         Told ``(stage, done, total)``; bars in a terminal or a notebook if None.
-    paint
-        Draws pictures from directory, records, training log and metrics.
+    pictures
+        Whether to draw the pictures of the run into its directory.
     **settings
-        Of `fairbench.config.RunConfig`, such as ``model``, ``suite``, ``attributes``, ``target``,
-        ``updates``, ``images_per_prompt``, ``seed``, ``judges``, ``training_judge``, ``features``.
+        Of `fairbench.config.RunConfig`, such as ``suite``, ``attributes``, ``target``, ``updates``,
+        ``images_per_prompt``, ``seed``, ``judges``, ``training_judge``, ``features``.
 
     Raises
     ------
@@ -161,38 +198,44 @@ def run(
     >>> list(found.metrics.variants)
     ['original', 'hard_prompt']
     """
-    chosen = _specified("method", method) | _specified("model", settings.pop("model", None))
-    return _finished(make_config(chosen | settings), out, fresh, progress, paint)
+    chosen, given = _model(model, None)
+    config = make_config(_joined(named("method", _text("method", method)), chosen, settings))
+    return _finished(config, out, fresh, progress, pictures, given)
 
 
 def evaluate(
-    generate: Generate | str,
+    generate: Any = None,
     *,
-    suite: str | Path = "occupations",
+    images: Path | str | None = None,
+    run: Path | str | None = None,
     name: str | None = None,
     out: Path | str | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
-    paint: Paint | None = None,
+    pictures: bool = True,
     **settings: Any,
 ) -> Run:
-    """Generate the images of a suite with any generator, and measure them.
+    """Measure a generator, images that are there, or a run as others see it; nothing is trained.
 
     Parameters
     ----------
     generate
         From N prompts and N seeds to N images: N x 3 x H x W floats in [0, 1], N x H x W x 3 bytes, or a list
-        of either or of Pillow images. Or the name of a model.
-    suite
-        The name of a prompt suite, or the path of its YAML file.
+        of either or of Pillow images. Or the name of a model, or what `load_model` returned.
+    images
+        A folder or a table of images, see docs/evaluating.md.
+    run
+        The directory of a finished run: its images are judged again, or with ``suite`` its method makes new
+        ones.
     name
-        What results call the generator; its own name unless given. It stands for the generator: the same name
-        in the same directory goes on with the images that are there.
-    out, fresh, progress, paint
+        What results call the generator, or what made the images; its own name unless given. It stands for the
+        generator: the same name in the same directory goes on with the images that are there.
+    out, fresh, progress, pictures
         As in `run`.
     **settings
-        Of `fairbench.config.RunConfig`: ``judges`` (needed unless the model brings its own), ``attributes``,
-        ``target``, ``features``, ``images_per_prompt``, ``test_prompts``, ``seed``, ``until_width``.
+        Of `fairbench.config.RunConfig`: ``suite``, ``judges`` (needed unless the model brings its own),
+        ``attributes``, ``target``, ``features``, ``images_per_prompt``, ``test_prompts``, ``seed``,
+        ``until_width``; of given images ``draw_class``.
 
     Raises
     ------
@@ -209,14 +252,29 @@ def evaluate(
     >>> found.metrics.model, len(found.records)
     ('grey', 2)
     """
-    model = None if isinstance(generate, str) else FunctionModel(generate, name)
-    chosen = {"model": model.name} if model else _specified("model", str(generate))
-    config = make_config(settings | chosen | {"method": ORIGINAL, "suite": str(suite)})
-    return _finished(config, out, fresh, progress, paint, model)
+    for key in ("method", "method_options", "adapter"):
+        if key in settings:
+            raise UserError(f"{key}: evaluate trains nothing and changes no model: leave it out")
+    places = [None if place is None else Path(place) for place in (run, images)]
+    chosen, given = _model(generate, name)
+    if generate is None and images is not None and name:
+        chosen = {"model": name}
+    if generate is None and places == [None, None]:
+        raise UserError("give a generator, images or a run to measure")
+    asked = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+    config = evaluation(places[0], chosen, places[1], asked)
+    place = RunDirectory(Path(out) if out else default_directory(config))
+    if isinstance(given, FunctionModel) and place.finished and not fresh:
+        warnings.warn(
+            f"{place.path} holds what {given.name} made before, and that is returned: "
+            "fresh=True makes it anew",
+            stacklevel=2,
+        )
+    return _finished(config, out, fresh, progress, pictures, given)
 
 
 def compare(
-    runs: Sequence[StoredRun | Path | str],
+    runs: StoredRun | Path | str | Sequence[StoredRun | Path | str],
     *,
     attributes: str | None = None,
     unpaired: bool = False,
@@ -228,8 +286,12 @@ def compare(
     ----------
     runs
         One with two variants, or several; loaded ones or their directories.
-    attributes, unpaired, margins
-        As in `fairbench.comparison.compare.compare`.
+    attributes
+        Such as ``"gender,gender x race"``; what all the runs set out to balance if None.
+    unpaired
+        Compare runs of different suites all the same, by unpaired tests.
+    margins
+        Measure -> what counts as unchanged, such as ``{"clip_t": 0.01}``.
 
     Raises
     ------
@@ -240,20 +302,45 @@ def compare(
     Examples
     --------
     >>> import fairbench
-    >>> found = fairbench.compare(["runs/example"])
+    >>> found = fairbench.compare("runs/example")
     >>> [run.name for run in found.runs], found.prompts
     (['original', 'hard_prompt'], 2)
     """
-    loaded = [each if isinstance(each, StoredRun) else load.load_run(each) for each in runs]
-    return compare_runs(loaded, attributes=attributes, unpaired=unpaired, margins=margins)
+    several = [runs] if isinstance(runs, StoredRun | Path | str) else list(runs)
+    if not several:
+        raise UserError("give at least one run to compare")
+    loaded = [each if isinstance(each, StoredRun) else load.load_run(each) for each in several]
+    found = compare_runs(loaded, attributes=attributes, unpaired=unpaired, margins=margins)
+    return Comparison(**dict(found))
 
 
-def _specified(key: str, text: str | None) -> dict[str, Any]:
-    """Read ``name[option=value]``, as on the command line."""
-    if text is None:
-        return {}
-    name, options = spec(text)
-    return {key: name} | ({f"{key}_options": options} if options else {})
+def _text(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{what} {value!r}: give its name, as text")
+    return value
+
+
+def _model(given: Any, name: str | None) -> tuple[dict[str, Any], Any]:
+    """Return the settings that name a model, and what takes its place: a loaded one, or a function."""
+    if given is None or isinstance(given, str | Path):
+        return named("model", None if given is None else str(given)), None
+    if hasattr(given, "generate"):
+        return {"model": str(name or getattr(given, "name", type(given).__name__))}, given
+    if not callable(given):
+        raise UserError(f"{given!r} makes no images: give a function of prompts and seeds, or a model's name")
+    model = FunctionModel(given, name)
+    return {"model": model.name}, model
+
+
+def _joined(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Put settings together that must not contradict each other."""
+    joined: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            if joined.get(key):
+                raise UserError(f"{key} is given twice: in brackets behind the name, and by itself")
+            joined[key] = value
+    return joined
 
 
 def _finished(
@@ -261,18 +348,26 @@ def _finished(
     out: Path | str | None,
     fresh: bool,
     progress: Progress | None,
-    paint: Paint | None,
-    model: FunctionModel | None = None,
+    pictures: bool,
+    model: Any,
 ) -> Run:
     """Carry out what ``config`` says, and read it back."""
     place = Path(out) if out else default_directory(config)
-    with _watched(progress) as tell:
-        run_to_the_end(config, place, fresh=fresh, progress=tell, paint=paint, model=model)
+    options: dict[str, Any] = {"fresh": fresh}
+    if not config.images:
+        options |= {"model": model, "warn": partial(warnings.warn, stacklevel=2)}
+    if pictures:
+        from fairbench.report.pictures import paint
+
+        options["paint"] = paint
+    with _watched(progress) as tell, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
+        evaluate_as_asked(config, place, progress=tell, **options)
     return load_run(place)
 
 
 @contextmanager
-def _watched(progress: Progress | None) -> Iterator[Progress]:
+def _watched(progress: Progress | None) -> Iterator[Callable[[str, int, int], None]]:
     """Yield who is told: whoever is named, else bars where somebody sees them."""
     if progress:
         yield progress

@@ -167,6 +167,20 @@ def spec(text: str) -> tuple[str, dict[str, JsonValue]]:
     return form[1], options
 
 
+def named(key: str, text: str | None) -> dict[str, Any]:
+    """Read ``name[option=value]``; naming it replaces the options that a file gives along with the name.
+
+    Examples
+    --------
+    >>> named("method", "biased_dft[rank=8]")
+    {'method': 'biased_dft', 'method_options': {'rank': 8}}
+    """
+    if text is None:
+        return {}
+    name, options = spec(text)
+    return {key: name, f"{key}_options": options}
+
+
 def spelled(name: str, options: dict[str, Any]) -> str:
     """Write a name and its options as they are typed: ``portraits-renderer[male=0.5]``.
 

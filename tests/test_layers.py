@@ -10,11 +10,13 @@ ROOT = Path(__file__).parents[1]
 ROOTS = {"fairbench": "fairbench", "methods": "fairbench.methods", "baselines": "fairbench.baselines"}
 
 
-def rows():
-    """Return the rooms of every row of the table, the lowest first."""
+def floors():
+    """Return room -> floor, of every line of the table; a room that is there twice is an error."""
     text = (ROOT / "CONTRIBUTING.md").read_text().partition("## Layout")[2].partition("\n## ")[0]
-    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-    return [re.findall(r"`(\w+)`", cell) for cell in reversed(cells)]
+    lines = [line.split("|")[1:3] for line in text.splitlines() if re.match(r"\| \d", line)]
+    listed = [(name, int(floor)) for floor, cell in lines for name in re.findall(r"`(\w+)`", cell)]
+    assert len(listed) == len(dict(listed))
+    return dict(listed)
 
 
 def room(module):
@@ -51,13 +53,11 @@ def arrows():
 
 
 def test_every_room_is_in_the_table_once():
-    listed = [name for row in rows() for name in row]
-    assert len(listed) == len(set(listed))
-    assert set(listed) == {room(module) for module, _ in modules()} | {"prompts"}
+    assert set(floors()) == {room(module) for module, _ in modules()} | {"prompts"}
 
 
 def test_nothing_imports_upward():
-    height = {name: number for number, row in enumerate(rows()) for name in row}
+    height = floors()
     upward = [(module, needed) for (own, needed), module in arrows().items() if height[needed] > height[own]]
     assert upward == []
 

@@ -3,6 +3,8 @@
 Images whose expected target is not confident enough, and those without a face, are left alone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import torch

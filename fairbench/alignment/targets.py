@@ -3,6 +3,8 @@
 Classes are drawn from the target and handed to the images at the least cost; averaged over all such draws.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations

@@ -41,7 +41,7 @@ def measured(metrics: "Metrics") -> list[dict[str, str]]:
     from fairbench.report.tables import QUALITY, shown
 
     before = metrics.variants[ORIGINAL]
-    after = metrics.variants[metrics.debiased or ORIGINAL]
+    after = metrics.variants[metrics.variant or ORIGINAL]
     rows = [
         {
             "what": f"bias {name} ({_fair(summary)}: {shown(summary.floor)})",

@@ -37,12 +37,9 @@ def training(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def named(key: str, text: str | None) -> dict[str, Any]:
     """Read ``name[option=value]``; naming it replaces the options that a file gives along with the name."""
-    if text is None:
-        return {}
-    from fairbench.config import spec
+    from fairbench import config
 
-    name, options = spec(text)
-    return {key: name, f"{key}_options": options}
+    return config.named(key, text)
 
 
 def _given(options: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

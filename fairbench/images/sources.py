@@ -1,4 +1,4 @@
-"""Images that are there already, from any generator: a folder, a table or an earlier run, as planned rows.
+"""Images that are there already, from any generator: a folder or a table, as planned rows.
 
 In a folder, every subfolder is a prompt (``prompt_*/img_*``, or a suite's prompt ids), with its text in
 ``prompt.txt`` or in the suite that is named. A table: columns path and prompt, perhaps original and labels.

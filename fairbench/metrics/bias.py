@@ -3,10 +3,16 @@
 Labels are class indices; -1 stands for an image without a face, which counts for no class.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from fairbench.errors import UserError
+
+ROUNDING = 1e-9
 
 
 def labels_of(probabilities: ArrayLike) -> np.ndarray:
@@ -85,6 +91,11 @@ def bias(frequency: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     target
         K probabilities; None for uniform.
 
+    Raises
+    ------
+    UserError
+        They are no frequencies, such as counts.
+
     References
     ----------
     "Finetuning Text-to-Image Diffusion Models for Fairness", arXiv 2311.07604, bias(P).
@@ -97,6 +108,8 @@ def bias(frequency: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     0.0
     """
     frequency = np.asarray(frequency, dtype=float)
+    if (frequency < 0).any() or (frequency > 1 + ROUNDING).any():
+        raise UserError("bias is of frequencies, from 0 to 1: divide counts by the number of images")
     first, second = pairs(frequency if target is None else frequency - np.asarray(target))
     return np.abs(first - second).mean(axis=-1)
 

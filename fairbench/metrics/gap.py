@@ -3,6 +3,8 @@
 In the other order the correction would blow up a noise that is no longer there.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from typing import TypedDict
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
+from fairbench.errors import UserError
 from fairbench.metrics.correction import inverse_rates, redrawn_inverses
 from fairbench.metrics.debiased import (
     image_covariance,
@@ -73,7 +76,7 @@ def gap_estimate(
     Raises
     ------
     UserError
-        The confusion matrix is none, or cannot be inverted.
+        These are no counts, such as frequencies; the confusion matrix is none, or cannot be inverted.
 
     Examples
     --------
@@ -84,6 +87,9 @@ def gap_estimate(
     (0.333, 0.577)
     """
     table = np.atleast_2d(np.asarray(counts, dtype=float))
+    known = table[~np.isnan(table).any(axis=1)]
+    if (known % 1 != 0).any() or (known < 0).any():
+        raise UserError("the gap is of counts, whole images of each class: do not divide them")
     table = table[table.sum(axis=1) >= 2]
     if not len(table):
         return None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 AT_ONCE = 32
 """Images that are asked for at once of what does not say how many it makes in one pass."""
 
-Generate = Callable[[Sequence[str], Sequence[int]], Any]
+Generate = Callable[[list[str], list[int]], Any]
 """From N prompts and N seeds to N images."""
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -41,3 +42,12 @@ def live_progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], Non
     finally:
         if tasks:
             bars.stop()
+
+
+def in_notebook(shown: RenderableType) -> dict[str, str]:
+    """Return what a notebook shows of something that is printed: text, and the same as HTML."""
+    console = Console(record=True, file=StringIO(), width=115)
+    console.print(shown)
+    page = '<pre style="white-space: pre; overflow-x: auto; line-height: normal">{code}</pre>'
+    html = console.export_html(inline_styles=True, code_format=page, clear=False)
+    return {"text/html": html, "text/plain": console.export_text()}

@@ -30,7 +30,11 @@ def matrix_rows(outcomes: Sequence[Outcome]) -> list[MatrixRow]:
     """Return one row per run and attribute that it set out to balance."""
     rows: list[MatrixRow] = []
     for outcome in outcomes:
-        row = {"run": outcome.cell.name, "state": outcome.state, "reason": outcome.reason or None}
+        row: dict[str, Any] = {
+            "run": outcome.cell.name,
+            "state": outcome.state,
+            "reason": outcome.reason or None,
+        }
         if outcome.metrics is None:
             rows.append(MatrixRow(**row, attribute=PRODUCT.join(outcome.cell.config.attributes)))
             continue
@@ -60,7 +64,7 @@ def draw_all(outcomes: Sequence[Outcome], directory: Path) -> list[Path]:
     found: dict[str, list[Metrics]] = {}
     for outcome in outcomes:
         metrics = outcome.metrics
-        if metrics is None or not metrics.debiased:
+        if metrics is None or not metrics.variant:
             continue
         name = metrics.balanced[-1]
         if name in metrics.variants[ORIGINAL].bias:  # a suite that measures obedience has no bias
@@ -73,18 +77,18 @@ def draw_all(outcomes: Sequence[Outcome], directory: Path) -> list[Path]:
 
 
 def _numbers(metrics: Metrics, attribute: str) -> dict[str, Any]:
-    last = metrics.variants[metrics.debiased or ORIGINAL]
+    last = metrics.variants[metrics.variant or ORIGINAL]
     summaries = {name: variant.bias.get(attribute, Summary()) for name, variant in metrics.variants.items()}
     return {
         "attribute": attribute,
         "draw": metrics.draw_class,
         "original": summaries[ORIGINAL].bias_mean,
-        "debiased": summaries[metrics.debiased].bias_mean if metrics.debiased else None,
-        "floor": summaries[metrics.debiased or ORIGINAL].floor,
+        "debiased": summaries[metrics.variant].bias_mean if metrics.variant else None,
+        "floor": summaries[metrics.variant or ORIGINAL].floor,
         "clip_i": last.quality.value("clip_i"),
     }
 
 
 def _cost(metrics: Metrics, directory: Path) -> dict[str, Any]:
-    spent = cost(RunDirectory(directory).provenance(), metrics.debiased or ORIGINAL)
+    spent = cost(RunDirectory(directory).provenance(), metrics.variant or ORIGINAL)
     return {"unet_rows": spent.unet_rows_per_image, "training_seconds": spent.training_seconds}

@@ -86,9 +86,9 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _point(run: Metrics, attribute: str, measure: str) -> Point | None:
-    if run.debiased is None:
+    if run.variant is None:
         return None
-    entry = run.variants[run.debiased]
+    entry = run.variants[run.variant]
     summary, similarity = entry.bias.get(attribute, Summary()), entry.quality.value(measure)
     bias, floor = summary.bias_mean, summary.floor
     if bias is None or floor is None or similarity is None:

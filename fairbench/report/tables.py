@@ -1,6 +1,6 @@
 """The table at the end of a run: bias before and after, what a fair model scores, and the cost in quality.
 
-`bias_frame` holds the same numbers, one row each, for whoever wants to go on computing.
+`bias_frame` holds the biases and their tests, one row each, for whoever wants to go on computing.
 """
 
 import math
@@ -41,7 +41,7 @@ floor: what a fair model scores at this n · {FAIR} interval reaches it"""
 
 def before_after(metrics: Metrics) -> Table:
     """Lay out the metrics of a run: bias rows with interval, floor and n above, quality rows below."""
-    method = metrics.debiased
+    method = metrics.variant
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.title, table.title_justify = _title(metrics), "left"
     table.caption, table.caption_justify = _caption(metrics), "left"
@@ -63,17 +63,29 @@ def before_after(metrics: Metrics) -> Table:
 
 
 def bias_frame(metrics: Metrics) -> pd.DataFrame:
-    """Return one row per variant and attribute with every single number that the primary judge led to."""
+    """Return one row per variant and attribute: its bias as the primary judge sees it, and its test.
+
+    ``difference`` and ``p_value`` are those of the paired test against the original model.
+    """
     rows = []
     for variant, entry in metrics.variants.items():
         for attribute, summary in entry.bias.items():
-            low, high = _ends(summary.interval)
-            numbers = {
-                key: value
-                for key, value in summary.to_json().items()
-                if value is None or isinstance(value, int | float)
-            }
-            rows.append({"variant": variant, "attribute": attribute, **numbers, "low": low, "high": high})
+            paired = metrics.paired.get(attribute) if variant == metrics.variant else None
+            rows.append(
+                {
+                    "method": ORIGINAL if variant == ORIGINAL else metrics.method,
+                    "variant": variant,
+                    "attribute": attribute,
+                    **{name: summary[name] for name in ("bias_mean", "bias_sd")},
+                    **_ends("", summary.interval),
+                    **{name: summary[name] for name in ("floor", "debiased")},
+                    **_ends("debiased_", summary.debiased_interval),
+                    "corrected": _corrected(summary),
+                    "difference": paired.difference if paired else None,
+                    "p_value": paired.p_value if paired else None,
+                    **{name: summary[name] for name in ("prompts", "images", "usable", "face_rate")},
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -86,7 +98,7 @@ def indistinguishable(summary: Summary) -> bool:
 
 def _sides(metrics: Metrics) -> tuple[VariantMetrics, VariantMetrics]:
     """Return the original and the debiased variant, each empty where it was not measured."""
-    before, after = (metrics.variants.get(name or "") for name in (ORIGINAL, metrics.debiased))
+    before, after = (metrics.variants.get(name or "") for name in (ORIGINAL, metrics.variant))
     return before or VariantMetrics(), after or VariantMetrics()
 
 
@@ -168,8 +180,9 @@ def _corrected(summary: Summary) -> float | None:
     return summary.corrected.gap if summary.corrected else None
 
 
-def _ends(interval: Interval) -> tuple[float, float]:
-    return interval or (math.nan, math.nan)
+def _ends(name: str, interval: Interval) -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {f"{name}low": low, f"{name}high": high}
 
 
 def shown(value: float | None, spec: str = ".2f") -> str:

@@ -3,26 +3,29 @@
 What is written has the same form as a run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
-from fairbench.config import RunConfig, spelled
+from fairbench.config import RunConfig, make_config, spelled
 from fairbench.errors import UserError
 from fairbench.images.files import check_images
 from fairbench.images.rows import KNOWN, ImageSet
 from fairbench.images.sources import find_images, referred_images
 from fairbench.progress import Progress, nobody
-from fairbench.records import SIMILARITIES, named
+from fairbench.records import ORIGINAL, SIMILARITIES, named
+from fairbench.runs.family import of_the_family
 from fairbench.runs.inputs import input_hashes
 from fairbench.runs.instruments import load_observers, refuse_training_features, refuse_twins, used
+from fairbench.runs.run import run as to_the_end
 from fairbench.runs.session import Paint, Session, finished
 from fairbench.scoring.judging import Instruments
 from fairbench.scoring.reference_images import check_reference, record_reference
 from fairbench.storage import sha256_of
-from fairbench.store.layout import RunDirectory, default_directory
+from fairbench.store.layout import ADAPTER, RunDirectory, default_directory
 from fairbench.store.load import load_run, measurement_of
 from fairbench.store.measurement import JudgeUsed, Measurement
 from fairbench.store.results import InputHashes, Metrics
@@ -30,6 +33,70 @@ from fairbench.suites import Prompt, PromptSuite, load_suite
 
 OWN = "own"
 """The suite of images that bring their prompts."""
+GENERATING = ("images_per_prompt", "test_prompts", "until_width", "steps", "guidance")
+"""What only a model that makes images has a use for."""
+
+
+def evaluation(
+    run: Path | None, named: Mapping[str, Any], images: Path | None, given: dict[str, Any]
+) -> RunConfig:
+    """Put together what is asked for; one of a run, a model and images is measured.
+
+    Parameters
+    ----------
+    run, images
+        What is there already.
+    named
+        ``model`` with its options; for given images, what made them.
+    given
+        All other settings that are not left to their defaults.
+
+    Raises
+    ------
+    UserError
+        Two of them are given, the run is not finished, or something would be ignored.
+    """
+    if run is not None and (named or images is not None):
+        raise UserError("give a run, or --model, or --images, not two of them")
+    if run is not None:
+        return make_config(_of_a_run(run, given))
+    if images is None:
+        return make_config({"method": ORIGINAL, **named, **given})
+    _generates_nothing(given, "--images has them")
+    named = named or {"model": _called_after(images)}
+    return make_config({"method": ORIGINAL, "images": str(images), "suite": OWN, **named, **given})
+
+
+def _generates_nothing(given: Mapping[str, Any], why: str) -> None:
+    """Refuse what would be ignored where the images are there."""
+    for key in GENERATING:
+        if key in given:
+            raise UserError(f"--{key.replace('_', '-')} is for making images, and {why}: leave it out")
+
+
+def _called_after(images: Path) -> str:
+    """Name what made the images after their folder, but never like a model that brings judges of its own."""
+    stem = images.absolute().stem
+    return f"images of {stem}" if of_the_family(stem) else stem
+
+
+def _of_a_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Take over the settings of a run: its images are judged again, or its adapter makes those of a suite."""
+    config = {**load_run(run).config, "until_width": None, "draw_class": None}
+    if "suite" not in given:
+        _generates_nothing(given, f"{run} has them; --suite makes new ones")
+        return config | {"images": str(run)} | given
+    if "until_width" in given and config["method"] != ORIGINAL:
+        raise UserError(
+            f"--until-width measures a model as it is, and {run} is of {config['method']}: leave one out"
+        )
+    adapter = {"adapter": str(run / ADAPTER)} if (run / ADAPTER).is_dir() else {}
+    return config | {"images": None, "split": "test", "test_prompts": None} | adapter | given
+
+
+def evaluate_as_asked(config: RunConfig, out: Path, **options: Any) -> Metrics:
+    """Measure images that are there, or generate them first; all else as in `fairbench.runs.run.run`."""
+    return evaluate_images(config, out, **options) if config.images else to_the_end(config, out, **options)
 
 
 def evaluate_images(

@@ -64,7 +64,7 @@ def input_hashes(
         found["reference"] = reference.sha256
     if faces:
         found["real_faces"] = faces.sha256
-    return InputHashes(**found, **others)
+    return InputHashes(**found | dict(others))
 
 
 def _model(name: str) -> str | None:

@@ -267,7 +267,7 @@ def _gaming_gaps(
         others = [judge.name for judge in measurement.evaluating if name in seen[judge.name]]
         if others:
             free = _free(rows, name.split(PRODUCT))
-            gaps[name] = Estimate(**gaming_gap(free, teacher.name, others, name, learnt.target))
+            gaps[name] = Estimate.model_validate(gaming_gap(free, teacher.name, others, name, learnt.target))
     return gaps
 
 

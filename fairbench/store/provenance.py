@@ -37,7 +37,7 @@ def describe_machine(device: str) -> dict[str, Any]:
     }
 
 
-def peak_memory(device: str, earlier: Provenance) -> dict[str, int]:
+def peak_memory(device: str, earlier: Provenance) -> dict[str, Any]:
     """Return the most bytes that this process has held at once, of its own memory and of its GPU's.
 
     Never less than ``earlier`` provenance says. That of a GPU counts from when portions were last tried out.

@@ -12,9 +12,9 @@ from fairbench.errors import invalid
 from fairbench.records import ORIGINAL, PRODUCT
 
 SCHEMA_VERSION = 3
-"""Of everything that a run writes; 1 had no ``measurement.json``, 2 no interval of the gaming gap."""
+"""Of a run and its metrics; 1 had no ``measurement.json``, 2 no interval of the gaming gap."""
 Interval = tuple[float, float] | None
-"""Low and high end of a 95 % interval."""
+"""Low and high end, of a 95 % interval where nothing else is said."""
 
 
 class Result(BaseModel):
@@ -35,6 +35,12 @@ class Result(BaseModel):
             return cls.model_validate(content)
         except ValidationError as error:
             raise invalid(str(path), error) from None
+
+    def __dir__(self) -> list[str]:
+        own = [name for kind in type(self).__mro__ if issubclass(kind, Result) for name in vars(kind)]
+        return sorted(
+            {*type(self).model_fields, *(name for name in own if not name.startswith(("_", "model_")))}
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the file: what was set, in the order of the fields."""
@@ -110,21 +116,33 @@ class Summary(Result):
     target: tuple[float, ...] | None = None
     """None for even shares."""
     bias_mean: float | None = None
+    """Over prompts: 0 fair, 1 one-sided for two classes."""
     bias_sd: float | None = None
+    """Over prompts."""
     interval: Interval = None
+    """Of the mean, by bootstrap."""
     t_interval: Interval = None
+    """Of the mean, by Student's t."""
     bounds: Interval = None
+    """Of the mean, whatever the images without a face are; no confidence interval."""
     bounds_interval: Interval = None
+    """Holds these bounds with 95 %."""
     debiased: float | None = None
+    """The gap (rms) freed from counting noise."""
     debiased_signed: float | None = None
+    """The same; below zero where less was seen than noise alone gives."""
     debiased_interval: Interval = None
     corrected: Corrected | None = None
+    """The gap freed from the judge's errors as well, where these are known."""
     floor: float | None = None
+    """The mean that a fair model shows with as many images."""
     minimum_detectable: float | None = None
+    """The smallest gap that so many images can tell from noise."""
     prompts: int | None = None
     prompts_without_value: int | None = None
     images: int | None = None
     usable: int | None = None
+    """Images with a face."""
     face_rate: float | None = None
     per_prompt: list[PromptSummary] = []
     transport: Transport | None = None
@@ -252,14 +270,14 @@ class Metrics(Result):
     variants: dict[str, VariantMetrics]
     paired: dict[str, PairedTest | None] = {}
     spill_over: dict[str, PairedTest | None] = {}
-    side_effects: dict[str, PairedTest] = {}
+    side_effects: dict[str, PairedTest | None] = {}
     gaming_gap: dict[str, Estimate] = {}
     sequential: Sequential | None = None
     notes: list[str] = []
     warnings: list[TrainingWarning] = []
 
     @property
-    def debiased(self) -> str | None:
+    def variant(self) -> str | None:
         """The variant that is not the original model; None if only the original was measured."""
         return next((name for name in self.variants if name != ORIGINAL), None)
 
