@@ -3,9 +3,14 @@
 Nothing is dropped in silence: a file that cannot be used is named, and the reason with it.
 """
 
+import io
+import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,25 +20,25 @@ from fairbench.storage import explained
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageCms
     from torch import Tensor
 
-IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-"""Which files of a folder are images."""
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may take a file for, whatever it is called: none of these starts a program, as EPS does."""
 MAX_PIXELS = 2**26
 """More are refused: 8192 x 8192, four times what generators make, before they fill the memory."""
 PIXELS_AT_ONCE = 2**22
 """What one batch holds: 1024 images of 64 x 64, or 16 of 512 x 512."""
-AHEAD = 64
-"""Images read at once, each by a thread: Pillow decodes outside the interpreter's lock."""
-
-
+PIXELS_AHEAD = 2**24
+"""What is read while the caller is busy: 4096 images of 64 x 64, 64 of 512 x 512, or a single larger one."""
 LEVEL = 1
 """Of PNG's compression: half the time of the usual 6, for files that are a seventh larger."""
+ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+"""Keywords of the texts of a PNG that may say which side is up."""
 
 
 def read_image(path: Path) -> "np.ndarray":
-    """Read one image as H x W x 3 bytes, upright.
+    """Read one image as H x W x 3 bytes, upright, in the colours of sRGB.
 
     Grey becomes three equal channels, 16 bits are rounded to 8, and transparent parts turn white.
 
@@ -43,21 +48,103 @@ def read_image(path: Path) -> "np.ndarray":
         The file is missing, no image, not whole, too large, or of a kind that 8 bits cannot stand for.
     """
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
+
+    with opened(path) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(_as_rgb(_in_srgb(image), path))
+
+
+@contextmanager
+def opened(path: Path) -> "Iterator[Image.Image]":
+    """Open an image, which is read as far as it is used.
+
+    Raises
+    ------
+    UserError
+        Whatever is wrong with the file, also where it comes out while the image is used.
+    """
+    from PIL import Image, UnidentifiedImageError
 
     try:
+        check_is_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is our own
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise UserError(_too_large(path))
-                return np.asarray(_as_rgb(ImageOps.exif_transpose(image), path))
+            opening = Image.open(_without_texts(path), formats=_formats())
+        with opening as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(_too_large(path))
+            yield image
+    except UserError:
+        raise
     except Image.DecompressionBombError:
         raise UserError(_too_large(path)) from None
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow calls a broken chunk a SyntaxError
-        raise UserError(f"{path}: cannot be read as an image ({error}): replace it, or take it out") from None
+    except UnidentifiedImageError:
+        raise UserError(_unreadable(path, f"it is none of {', '.join(_formats())}")) from None
+    except Exception as error:  # whatever a damaged file makes a decoder raise
+        raise UserError(_unreadable(path, str(error))) from None
+
+
+def check_is_file(path: Path) -> None:
+    """Raise a ``UserError`` where ``path`` is no ordinary file: to read from a pipe may never end."""
+    if not path.is_file():
+        if path.is_symlink():
+            raise UserError(f"{path}: is a link that leads to no file: mend it, or take it out")
+        if os.path.lexists(path):
+            raise UserError(f"{path}: is no ordinary file: take it out")
+        raise UserError(f"{path}: there is no such file")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return the `FORMATS` that the Pillow at hand can read."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _without_texts(path: Path) -> "Path | io.BytesIO":
+    """Return what to open: of a PNG a copy without its texts, which may be long and say nothing of pixels."""
+    with path.open("rb") as file:
+        if file.peek(4)[:4] != b"\x89PNG":
+            return path
+        data = file.read()
+    kept, place = [data[:8]], 8
+    while place < len(data):
+        length, kind = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
+        text = kind in (b"tEXt", b"zTXt", b"iTXt") and not data.startswith(ORIENTATION, place + 8)
+        if not text:
+            kept.append(data[place : place + 12 + length])
+        place += 12 + length
+    return io.BytesIO(b"".join(kept))
+
+
+def _in_srgb(image: "Image.Image") -> "Image.Image":
+    """Convert the colours by the profile that comes with the image; one that does not fit says nothing."""
+    from PIL import ImageCms
+
+    if not (profile := image.info.get("icc_profile")):
+        return image
+    try:
+        given = ImageCms.getOpenProfile(io.BytesIO(profile))
+        space = given.profile.xcolor_space.strip()
+        if space == "RGB" and image.mode == "P":
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        if (space, image.mode) not in (("RGB", "RGB"), ("RGB", "RGBA"), ("GRAY", "L"), ("CMYK", "CMYK")):
+            return image
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        converted = ImageCms.profileToProfile(image, given, _srgb(), outputMode=mode)
+    except ImageCms.PyCMSError:
+        return image
+    return converted or image
+
+
+@cache
+def _srgb() -> "ImageCms.core.CmsProfile":
+    from PIL import ImageCms
+
+    return ImageCms.createProfile("sRGB")
 
 
 def _as_rgb(image: "Image.Image", path: Path) -> "Image.Image":
@@ -75,18 +162,20 @@ def _as_rgb(image: "Image.Image", path: Path) -> "Image.Image":
         on_white = Image.new("RGBA", image.size, "white")
         on_white.alpha_composite(image.convert("RGBA"))
         image = on_white
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _too_large(path: Path) -> str:
     return f"{path}: is larger than {MAX_PIXELS // 2**20} megapixels: scale it down, or take it out"
 
 
+def _unreadable(path: Path, why: str) -> str:
+    return f"{path}: cannot be read as an image ({why}): replace it, or take it out"
+
+
 def check_images(paths: Sequence[Path]) -> None:
     """Read every image once, and raise a ``UserError`` about the first that cannot be used."""
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(paths), AHEAD):
-            list(pool.map(read_image, paths[start : start + AHEAD]))
+    deque(_read_ahead(paths, read_image), maxlen=0)
 
 
 def batches(
@@ -99,20 +188,29 @@ def batches(
         done += len(arrays)
 
 
-def path_inside(folder: Path, path: str | None) -> Path | None:
-    """Return the file that a table in ``folder`` names; None where it would reach out of the folder."""
-    root = folder.resolve()
-    found = (root / (path or "")).resolve()
-    return found if path and found.is_relative_to(root) else None
-
-
 def _read_ahead(paths: Sequence[Path], read: "Callable[[Path], np.ndarray]") -> "Iterator[np.ndarray]":
-    """Read images in their order, the next ones while the caller is busy with these."""
-    with ThreadPoolExecutor() as pool:
-        ahead = pool.map(read, paths[:AHEAD])
-        for start in range(0, len(paths), AHEAD):
-            now, ahead = ahead, pool.map(read, paths[start + AHEAD : start + 2 * AHEAD])
-            yield from now
+    """Read images in their order, the next ones while the caller is busy, but never more than fit."""
+    ahead: deque[tuple[Future[np.ndarray], int]] = deque()
+    held = 0
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+        for path in paths:
+            pixels = _pixels(path)
+            while ahead and held + pixels > PIXELS_AHEAD:
+                held -= ahead[0][1]
+                yield ahead.popleft()[0].result()
+            ahead.append((pool.submit(read, path), pixels))
+            held += pixels
+        while ahead:
+            yield ahead.popleft()[0].result()
+
+
+def _pixels(path: Path) -> int:
+    """Return how many pixels an image has by its header; 0 where it cannot be read, which `read` will say."""
+    try:
+        with opened(path) as image:
+            return image.width * image.height
+    except UserError:
+        return 0
 
 
 def _of_one_size(arrays: "Iterator[np.ndarray]") -> "Iterator[list[np.ndarray]]":
@@ -132,7 +230,7 @@ def as_tensor(arrays: "Sequence[np.ndarray]") -> "Tensor":
     import numpy as np
     import torch
 
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div_(255)
 
 
 def as_bytes(images: "Tensor") -> "np.ndarray":
@@ -161,11 +259,9 @@ def save_pixels(path: Path, pixels: "np.ndarray") -> None:
 
 def is_whole(path: Path) -> bool:
     """Tell whether ``path`` is an image that can be read to its end."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             image.load()
-    except (OSError, SyntaxError):  # Pillow calls a broken chunk a SyntaxError
+    except UserError:
         return False
     return True

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairbench.images.files import batches, read_image
+from fairbench.images.files import batches, check_is_file, read_image
 from fairbench.records import ORIGINAL, named
 from fairbench.seeding import image_seed
 from fairbench.storage import sha256_of
@@ -65,8 +65,10 @@ class ImageSet:
     @cached_property
     def sha256(self) -> str:
         """Of the content of all images, in their order."""
-        parts = [sha256_of(Path(path)) for rows in self.variants for path in rows["image"]]
-        return sha256_of("".join(parts).encode())
+        paths = [Path(path) for rows in self.variants for path in rows["image"]]
+        for path in paths:
+            check_is_file(path)
+        return sha256_of("".join(map(sha256_of, paths)).encode())
 
     @cached_property
     def prompts_sha256(self) -> str:

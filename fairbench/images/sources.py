@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.errors import UserError, unknown
-from fairbench.images.files import IMAGES
+from fairbench.images.folders import folders_in, images_below, images_in
 from fairbench.images.rows import ImageSet, as_planned, of_suite
 from fairbench.records import ORIGINAL
 from fairbench.suites import Prompt, PromptSuite
+
+LARGEST = 2**63 - 1
+"""Number of an image that a column can hold; time stamps may be larger."""
 
 
 def find_images(source: Path, suite: PromptSuite | None, seed: int) -> ImageSet:
@@ -51,17 +54,19 @@ def find_images(source: Path, suite: PromptSuite | None, seed: int) -> ImageSet:
 
 def _in_folder(folder: Path, suite: PromptSuite | None) -> Iterator[dict[str, Any]]:
     """List every image of every prompt; images that lie loose in the folder are of one prompt."""
-    folders = sorted((p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."), key=_natural)
-    loose = _images(folder)
+    folders, loose = folders_in(folder), images_in(folder)
     if loose and folders:
         raise UserError(f"{folder}: holds both images and folders: put the images of each prompt in a folder")
     if not loose and not folders:
         raise UserError(f"{folder}: holds no images: name a folder that has one folder of images per prompt")
     for place in folders or [folder]:
         prompt = _prompt_of(place, suite)
-        paths = loose or _images(place)
+        paths = loose or images_in(place)
         if not paths:
             raise UserError(f"{place}: holds no images: take it out, or name a folder of such folders")
+        for inner in folders_in(place):
+            if any(images_below(inner)):
+                raise UserError(f"{inner}: holds images too: put all images of a prompt in its own folder")
         for index, path in zip(_indices(paths), paths, strict=True):
             yield prompt | {"image_index": index, "image": str(path.absolute())}
 
@@ -71,7 +76,7 @@ def _prompt_of(place: Path, suite: PromptSuite | None) -> dict[str, Any]:
     if suite is not None:
         return of_suite(_named(place.name, suite), suite)
     try:
-        prompt = text.read_text(encoding="utf-8").strip() if text.is_file() else ""
+        prompt = text.read_text(encoding="utf-8-sig").strip() if text.is_file() else ""
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{text}: is not UTF-8 text") from None
     return {"prompt_id": place.name, "prompt": prompt, "concept": place.name}
@@ -89,21 +94,12 @@ def _named(name: str, suite: PromptSuite) -> Prompt:
     return by_id[name]
 
 
-def _images(folder: Path) -> list[Path]:
-    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGES and path.name[0] != ".")
-    return sorted(found, key=_natural)
-
-
-def _natural(path: Path) -> list[Any]:
-    """Sort img_2 before img_10."""
-    return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", path.name)]
-
-
 def _indices(paths: Sequence[Path]) -> list[int]:
-    """Return the numbers that the files end with, or their places where these are not all different."""
+    """Return the numbers that the files end with, or their places where these cannot tell them apart."""
     numbers = [re.search(r"(\d+)$", path.stem) for path in paths]
     found = [int(number[1]) for number in numbers if number]
-    return found if len(set(found)) == len(paths) else list(range(len(paths)))
+    usable = len(set(found)) == len(paths) and max(found) <= LARGEST
+    return found if usable else list(range(len(paths)))
 
 
 def real_faces(folder: str | None) -> ImageSet | None:

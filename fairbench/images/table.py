@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench.attributes import ATTRIBUTES
 from fairbench.errors import UserError, unknown
-from fairbench.images.files import path_inside
 from fairbench.images.rows import KNOWN, ImageSet, as_planned, of_suite
+from fairbench.images.table_file import TableFile, read_table
 from fairbench.records import ORIGINAL, face
 from fairbench.suites import PromptSuite
 
@@ -25,84 +25,69 @@ def in_table(source: Path, suite: PromptSuite | None, seed: int) -> ImageSet:
     Columns ``path`` (inside the table's folder) and ``prompt``; ``original``, the path of the image that it
     is compared with; ``gender``, ``race``, ``age``: the class that is known, or nothing.
     """
-    rows = _read(source)
-    prompts = _prompts(source, rows, suite)
+    table = _read(source)
+    prompts = _prompts(table.rows["prompt"], suite)
     images = prompts.assign(
-        image_index=prompts.groupby("prompt_id").cumcount(),
-        image=[_inside(source, path) for path in rows["path"]],
+        image_index=prompts.groupby("prompt_id").cumcount(), image=_names(table.paths("path"))
     )
-    known = {name: labels for name, labels in ATTRIBUTES.items() if name in rows}
-    judged = _known(source, rows, known)
-    if "original" not in rows:
+    known = {name: labels for name, labels in ATTRIBUTES.items() if name in table.rows}
+    judged = _known(table, known)
+    if "original" not in table.rows:
         return ImageSet((as_planned(images.join(judged), ORIGINAL, suite, seed),), known=known)
-    originals = images.assign(image=[_inside(source, path) for path in rows["original"]])
+    originals = images.assign(image=_names(table.paths("original", once=False)))
     variants = originals.join(judged.mask(judged.notna())), images.join(judged)
     names = ORIGINAL, GENERATED
     planned = (as_planned(v, name, suite, seed) for v, name in zip(variants, names, strict=True))
     return ImageSet(tuple(planned), method=GENERATED, known=known)
 
 
-def _read(source: Path) -> "pd.DataFrame":
-    import pandas as pd
+def _names(paths: list[Path]) -> list[str]:
+    return [str(path) for path in paths]
 
-    try:
-        if source.suffix.lower() == ".csv":
-            rows = pd.read_csv(source, dtype=str, keep_default_na=False)
-        else:
-            rows = pd.read_parquet(source).astype("string").fillna("").astype(object)
-    except (OSError, ValueError) as error:  # what pandas and pyarrow raise descends from these
-        raise UserError(f"{source}: is no table that can be read: {' '.join(str(error).split())}") from None
-    if missing := [name for name in NEEDED if name not in rows]:
+
+def _read(source: Path) -> TableFile:
+    table = read_table(source)
+    if missing := [name for name in NEEDED if name not in table.rows]:
         raise UserError(
             f"{source}: has no column {', '.join(missing)}: give the path and the prompt of every image"
         )
-    if rows.empty:
+    if table.rows.empty:
         raise UserError(f"{source}: holds no images: give one row for each")
-    for name in NEEDED:
-        if (rows[name] == "").any():
-            raise UserError(f"{source}: row {_first(rows[name] == '')} has no {name}")
-    if twice := rows["path"][rows["path"].duplicated()].tolist():
-        raise UserError(f"{source}: names {twice[0]} twice: an image counts once")
-    return rows
+    if (empty := table.rows["prompt"] == "").any():
+        raise UserError(f"{table.where(_first(empty))}: has no prompt")
+    return table
 
 
-def _prompts(source: Path, rows: "pd.DataFrame", suite: PromptSuite | None) -> "pd.DataFrame":
+def _prompts(texts: "pd.Series", suite: PromptSuite | None) -> "pd.DataFrame":
     """Return the columns of every row's prompt; without a suite the prompts are numbered."""
     import pandas as pd
 
     if suite is None:
-        numbers = [f"prompt_{number}" for number in pd.factorize(rows["prompt"])[0]]
-        return pd.DataFrame({"prompt_id": numbers, "prompt": rows["prompt"], "concept": rows["prompt"]})
+        numbers = [f"prompt_{number}" for number in pd.factorize(texts)[0]]
+        return pd.DataFrame({"prompt_id": numbers, "prompt": texts, "concept": texts})
     by_text = {prompt.text: prompt for prompt in suite.prompts("test")}
-    for text in rows["prompt"]:
+    for text in texts:
         if text not in by_text:
             raise unknown(f"test prompt of {suite.name}", text, by_text)
-    return pd.DataFrame([of_suite(by_text[text], suite) for text in rows["prompt"]])
+    return pd.DataFrame([of_suite(by_text[text], suite) for text in texts])
 
 
-def _known(source: Path, rows: "pd.DataFrame", known: dict[str, tuple[str, ...]]) -> "pd.DataFrame":
+def _known(table: TableFile, known: dict[str, tuple[str, ...]]) -> "pd.DataFrame":
     """Return the columns of the judge ``known``: certain of every label, nan where there is none."""
     import pandas as pd
 
     columns: dict[str, Any] = {face(KNOWN): 1.0} if known else {}
     for name, labels in known.items():
-        strange = ~rows[name].isin([*labels, ""])
+        given = table.rows[name]
+        strange = ~given.isin([*labels, ""])
         if strange.any():
-            where = f"class of {name} in row {_first(strange)} of {source}"
-            raise unknown(where, rows[name][strange].iloc[0], labels)
-        stated = (rows[name] != "").to_numpy()
+            row = _first(strange)
+            raise unknown(f"class of {name} in {table.lines[row]} of {table.source}", given[row], labels)
+        stated = (given != "").to_numpy()
         for label in labels:
-            columns[f"{KNOWN}/{name}/{label}"] = (rows[name] == label).astype(float).where(stated)
-    return pd.DataFrame(columns, index=rows.index)
-
-
-def _inside(source: Path, path: str) -> str:
-    """Return the absolute path of a file in the table's folder; a table must not reach for other files."""
-    found = path_inside(source.parent, path)
-    if found is None:
-        raise UserError(f"{source}: the path {path!r} is not inside the folder of the table: move it there")
-    return str(found)
+            columns[f"{KNOWN}/{name}/{label}"] = (given == label).astype(float).where(stated)
+    return pd.DataFrame(columns, index=table.rows.index)
 
 
 def _first(rows: "pd.Series") -> int:
-    return int(rows.to_numpy().argmax()) + 1
+    return int(rows.to_numpy().argmax())

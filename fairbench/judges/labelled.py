@@ -1,6 +1,5 @@
-"""Labelled images to hold a judge against: a folder per class, or a CSV of paths and labels."""
+"""Labelled images to hold a judge against: a folder per class, or a table of paths and labels."""
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from fairbench.errors import UserError, unknown
 from fairbench.images import files
+from fairbench.images.folders import folders_in, images_below, images_in
+from fairbench.images.table_file import read_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +28,9 @@ def read_labelled(place: Path, attributes: Mapping[str, tuple[str, ...]]) -> Lab
     Parameters
     ----------
     place
-        A folder with one folder per class, such as ``female/`` and ``male/``; or a CSV with the column
-        ``path`` (seen from the CSV's folder) and one per attribute, empty where the class is not known.
+        A folder with one folder per class, such as ``female/`` and ``male/``; or a table, CSV or parquet:
+        the column ``path`` (seen from the table's folder) and one per attribute, empty where the class is
+        not known.
     attributes
         What the judge reads: attribute -> labels.
 
@@ -45,20 +47,17 @@ def read_labelled(place: Path, attributes: Mapping[str, tuple[str, ...]]) -> Lab
 
 
 def _folders(place: Path, attributes: Mapping[str, tuple[str, ...]]) -> Labelled:
-    classes = {folder.name: folder for folder in sorted(place.iterdir()) if folder.is_dir()}
+    classes = {folder.name: folder for folder in folders_in(place)}
     fitting = [name for name, labels in attributes.items() if classes and set(classes) <= set(labels)]
     if len(fitting) != 1:
         known = "; ".join(
             f"{name}: {', '.join(labels)}" for name, labels in attributes.items() if len(labels) < 20
         )
         raise UserError(f"{place}: must hold one folder per class of one attribute ({known}), or use a CSV")
+    if loose := images_in(place):
+        raise UserError(f"{loose[0]}: lies in no folder of a class: move it into one, or take it out")
     labels = attributes[fitting[0]]
-    found = [
-        (path, labels.index(name))
-        for name, folder in classes.items()
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in files.IMAGES
-    ]
+    found = [(path, labels.index(name)) for name, folder in classes.items() for path in images_below(folder)]
     if not found:
         raise UserError(f"{place}: holds no images")
     paths, numbers = zip(*found, strict=True)
@@ -66,37 +65,25 @@ def _folders(place: Path, attributes: Mapping[str, tuple[str, ...]]) -> Labelled
 
 
 def _table(place: Path, attributes: Mapping[str, tuple[str, ...]]) -> Labelled:
-    try:
-        with place.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), set(reader.fieldnames or ())
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{place}: is not a CSV in UTF-8: {error}") from None
-    names = [name for name in attributes if name in columns]
-    if "path" not in columns or not names:
+    table = read_table(place)
+    names = [name for name in attributes if name.lower() in table.rows]
+    if "path" not in table.rows or not names:
         raise UserError(f"{place}: must have the column path, and one of {', '.join(attributes)}")
-    if not rows:
+    if table.rows.empty:
         raise UserError(f"{place}: has no rows")
-    paths = tuple(_inside(place, row["path"], line) for line, row in enumerate(rows, 2))
+    paths = tuple(table.paths("path"))
     labels = {
         name: tuple(
-            _number(row[name], name, attributes[name], f"{place} line {line}")
-            for line, row in enumerate(rows, 2)
+            _number(text, name, attributes[name], table.where(row))
+            for row, text in enumerate(table.rows[name.lower()])
         )
         for name in names
     }
     return Labelled(paths, labels)
 
 
-def _inside(place: Path, text: str | None, line: int) -> Path:
-    path = files.path_inside(place.parent, text)
-    if path is None:
-        raise UserError(f"{place} line {line}: the path {text!r} must lie in the folder of the CSV")
-    return path
-
-
-def _number(text: str | None, attribute: str, labels: tuple[str, ...], where: str) -> int:
-    if not (label := (text or "").strip()):
+def _number(label: str, attribute: str, labels: tuple[str, ...], where: str) -> int:
+    if not label:
         return -1
     if label not in labels:
         raise UserError(f"{where}: {unknown(f'class of {attribute}', label, labels)}")

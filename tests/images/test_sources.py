@@ -18,7 +18,7 @@ SUITE = PromptSuite(
 
 def image(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.zeros((2, 2, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.zeros((2, 2, 3), dtype=np.uint8)).save(path, format="png")
 
 
 def rows_of(source, suite=None, seed=0):
@@ -63,6 +63,8 @@ def test_images_without_folders_are_of_one_prompt(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "suite", "message"),
     [
+        (("a/0.png", "a/b/1.png"), None, "a/b: holds images too"),
+        (("a/0.png", "a/1.heic"), None, "a/1.heic: is of a kind that is not read: convert it"),
         ((), None, "holds no images"),
         (("a/",), None, "a: holds no images"),
         (("a/0.png", "1.png"), None, "both images and folders"),
@@ -130,9 +132,9 @@ def test_originals_are_a_variant_of_their_own(tmp_path):
         ({"path": ["1.png"]}, "no column prompt"),
         ({"prompt": ["a"]}, "no column path"),
         ({"path": [], "prompt": []}, "holds no images"),
-        ({"path": ["1.png", "1.png"], "prompt": ["a", "b"]}, "names 1.png twice"),
-        ({"path": ["1.png", "2.png"], "prompt": ["a", ""]}, "row 2 has no prompt"),
-        ({"path": ["1.png"], "prompt": ["a"], "gender": ["mail"]}, "gender in row 1 .* did you mean 'male'"),
+        ({"path": ["1.png", "1.png"], "prompt": ["a", "b"]}, "line 3: names 1.png as line 2 does"),
+        ({"path": ["1.png", "2.png"], "prompt": ["a", ""]}, "line 3: has no prompt"),
+        ({"path": ["1.png"], "prompt": ["a"], "gender": ["mail"]}, "gender in line 2 .* did you mean 'male'"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_used(tmp_path, columns, message):
@@ -146,10 +148,10 @@ def test_a_table_does_not_reach_out_of_its_folder(tmp_path, path):
     source.parent.mkdir()
     image(tmp_path / "secret.png")
     pd.DataFrame({"path": [path], "prompt": ["a"]}).to_csv(source, index=False)
-    with pytest.raises(UserError, match=r"not inside the folder|has no path"):
+    with pytest.raises(UserError, match=r"not inside the folder|line 2: has no path"):
         find_images(source, None, 0)
     pd.DataFrame({"path": ["a.png"], "original": [path], "prompt": ["a"]}).to_csv(source, index=False)
-    with pytest.raises(UserError, match="not inside the folder"):
+    with pytest.raises(UserError, match=r"not inside the folder|line 2: has no original"):
         find_images(source, None, 0)
 
 
@@ -166,10 +168,80 @@ def test_a_link_out_of_the_folder_is_followed_no_farther(tmp_path):
 def test_a_file_that_is_no_table(tmp_path, content):
     for name in ("t.csv", "t.parquet"):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=r"no table that can be read|no column"):
+        with pytest.raises(UserError, match=r"no table that can be read|no column") as error:
             find_images(tmp_path / name, None, 0)
+        assert "\n" not in str(error.value)
 
 
 def test_a_prompt_that_is_not_the_suites(tmp_path):
     with pytest.raises(UserError, match="unknown test prompt of jobs 'a cok'"):
         find_images(table(tmp_path, path=["1.png"], prompt=["a cok"]), SUITE, 0)
+
+
+def test_numbers_of_any_length_and_names_of_any_script(tmp_path):
+    """img_2 before img_10; a time stamp of 20 digits is no number of an image, and ① none of a folder."""
+    for name in ("①/0.png", "②/0.png", "x/20240117154501000001.png", "x/20240117154501000000.png", "٢/1.png"):
+        image(tmp_path / name)
+    rows = rows_of(tmp_path)
+    assert list(rows["prompt_id"]) == ["٢", "x", "x", "①", "②"]
+    assert list(rows["image_index"]) == [1, 0, 1, 0, 0]
+    assert rows["image"][1].endswith("000000.png")
+
+
+def test_every_usual_ending_is_an_image(tmp_path):
+    for name in ("0.png", "1.avif", "2.JFIF", "3.jpe", "4.dib", "._0.png", ".ipynb_checkpoints/0.png"):
+        image_of = tmp_path / "nurse" / name
+        image_of.parent.mkdir(parents=True, exist_ok=True)
+        image_of.write_bytes(b"")
+    (tmp_path / "nurse" / "latents").mkdir()
+    assert list(rows_of(tmp_path)["image_index"]) == [0, 1, 2, 3, 4]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_prompt(tmp_path):
+    image(tmp_path / "nurse" / "0.png")
+    (tmp_path / "nurse" / "prompt.txt").write_text("a nurse", encoding="utf-8-sig")
+    assert rows_of(tmp_path)["prompt"][0] == "a nurse"
+
+
+@pytest.mark.parametrize(("link", "to"), [("nurse/1.png", "1.png"), ("pilot", "pilot"), ("cook", "nothing")])
+def test_a_link_that_leads_nowhere_is_named(tmp_path, link, to):
+    image(tmp_path / "nurse" / "0.png")
+    (tmp_path / link).symlink_to(to)
+    with pytest.raises(UserError, match=f"{link}: is a link that leads to no file"):
+        find_images(tmp_path, None, 0)
+
+
+def test_a_file_that_went_away_is_named_when_its_content_is_asked_for(tmp_path):
+    found = find_images(table(tmp_path, path=["1.png"], prompt=["a cook"]), None, 0)
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(UserError, match=r"1\.png: there is no such file"):
+        found.sha256  # noqa: B018
+
+
+def judged(source, suite=None):
+    """Return which image has which prompt and label."""
+    rows = rows_of(source, suite)
+    names = [path.rpartition("/")[2] for path in rows["image"]]
+    return sorted(zip(names, rows["prompt"], rows["known/gender/male"], strict=True))
+
+
+@pytest.mark.parametrize("how", ["shuffled", "sorted", "filtered", "concatenated", "indexed"])
+@pytest.mark.parametrize("suite", [None, SUITE])
+def test_an_index_of_pandas_moves_no_label(tmp_path, how, suite):
+    """The same as the CSV of the same rows."""
+    rows = pd.DataFrame({"path": [f"{k}.png" for k in range(6)], "prompt": ["a cook", "a maid", "a dj"] * 2,
+                         "gender": ["male"] * 3 + ["female"] * 3})  # fmt: skip
+    changed = {
+        "shuffled": rows.sample(frac=1, random_state=1),
+        "sorted": rows.sort_values("prompt"),
+        "filtered": rows[rows["prompt"] != "a cook"],
+        "concatenated": pd.concat([part.reset_index(drop=True) for part in (rows[:3], rows[3:])]),
+        "indexed": rows.set_index("path"),
+    }[how]
+    for path in rows["path"]:
+        image(tmp_path / path)
+    changed.to_parquet(tmp_path / "t.parquet")
+    changed.to_csv(tmp_path / "t.csv", index=how == "indexed")
+    wanted = sorted(zip(*(changed.reset_index()[name] for name in ("path", "prompt", "gender")), strict=True))
+    assert judged(tmp_path / "t.parquet", suite) == [(p, t, float(g == "male")) for p, t, g in wanted]
+    assert judged(tmp_path / "t.parquet", suite) == judged(tmp_path / "t.csv", suite)

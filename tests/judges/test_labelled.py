@@ -40,9 +40,14 @@ def test_a_table_with_several_attributes_some_unknown(tmp_path):
         ("path,gender\n", "has no rows"),
         ("", "must have the column path"),
         ("path,gender\na.png,mail\n", "line 2: unknown class of gender 'mail': did you mean 'male'"),
-        ("path,gender\na.png,male\n../a.png,male\n", "line 3: the path '../a.png' must lie in the folder"),
-        ("path,gender\n/etc/hostname,male\n", "must lie in the folder"),
-        ("path,gender\n,male\n", "must lie in the folder"),
+        ("path,gender\na.png,male\n../a.png,male\n", "line 3: the path '../a.png' is not inside the folder"),
+        ("path,gender\n/etc/hostname,male\n", "is not inside the folder"),
+        ("path,gender\n,male\n", "line 2: has no path"),
+        (
+            "path,gender\na.png,male\nb.png,male\n./a.png,male\n",
+            "line 4: names ./a.png as line 2 does",
+        ),
+        ("path,gender\na.png,male\na.png,female\n", "line 3: names a.png as line 2 does"),
         (b"path,gender\n\xff.png,male\n", "is not a CSV in UTF-8"),
     ],
 )
@@ -78,3 +83,24 @@ def test_batches_keep_the_order_and_their_labels(tmp_path):
     reds = torch.cat([images[:, 0, 0, 0] for images, _ in found]) * 255
     assert reds.round().tolist() == list(range(len(sizes)))
     assert [labels["gender"].tolist() for _, labels in found] == [[0, 0, 0], [0, 1], [1]]
+
+
+def test_what_is_hidden_is_passed_over_and_what_lies_loose_is_named(tmp_path):
+    for name in ("male/a.png", "female/b.png", "female/.ipynb_checkpoints/b-checkpoint.png", "male/._a.png",
+                 ".ipynb_checkpoints/c.png"):  # fmt: skip
+        draw(tmp_path / name)
+    assert [path.name for path in read_labelled(tmp_path, ATTRIBUTES).paths] == ["b.png", "a.png"]
+    draw(tmp_path / "d.png")
+    with pytest.raises(UserError, match=r"d\.png: lies in no folder of a class"):
+        read_labelled(tmp_path, ATTRIBUTES)
+
+
+def test_a_linked_folder_counts_and_a_circle_is_named(tmp_path):
+    for name in ("set/male/0.png", "set/female/1.png", "elsewhere/2.png", "elsewhere/deep/3.png"):
+        draw(tmp_path / name)
+    (tmp_path / "set/male/more").symlink_to(tmp_path / "elsewhere")
+    found = read_labelled(tmp_path / "set", ATTRIBUTES)
+    assert sorted(path.name for path in found.paths) == ["0.png", "1.png", "2.png", "3.png"]
+    (tmp_path / "elsewhere/deep/again").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="again: is a link that leads back to a folder around it"):
+        read_labelled(tmp_path / "set", ATTRIBUTES)
