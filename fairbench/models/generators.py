@@ -13,6 +13,8 @@ from fairbench.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+ROUNDING = 0.5 / 255
+"""How far beyond [0, 1] a number may be without becoming another byte."""
 AT_ONCE = 32
 """Images that are asked for at once of what does not say how many it makes in one pass."""
 
@@ -87,9 +89,8 @@ class PluginModel:
             self.made.generate(prompts[:1], [0])
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int], **options: Any) -> Tensor:
-        """Return its images."""
-        images: Tensor = self.made.generate(prompts, seeds, **options)
-        return images
+        """Return its images, as one tensor."""
+        return as_images(self.made.generate(prompts, seeds, **options), prompts, seeds, self.name)
 
 
 class FunctionModel:
@@ -98,7 +99,8 @@ class FunctionModel:
     Parameters
     ----------
     function
-        Returns N x 3 x H x W floats in [0, 1], N x H x W x 3 bytes, or a list of either or of Pillow images.
+        Returns N x 3 x H x W floats in [0, 1], N x H x W x 3 bytes, a list of either or of Pillow images, or
+        an object that has any of these as ``images``.
     name
         What results call it; the function's own name if None.
 
@@ -121,31 +123,72 @@ class FunctionModel:
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int], **_: Any) -> Tensor:
         """Return its images, as one tensor."""
-        import torch
+        return as_images(self.function(list(prompts), list(seeds)), prompts, seeds, self.name)
 
-        images = self.function(list(prompts), list(seeds))
-        if len(images) != len(prompts):
-            raise UserError(
-                f"{self.name} made {len(images)} images of {len(prompts)} prompts: make one of each"
-            )
-        parts = [self._image(image) for image in images]
-        if len({part.shape for part in parts}) > 1:
-            raise UserError(f"{self.name} made images of different sizes: make all of one size")
-        return torch.stack(parts)
 
-    def _image(self, image: Any) -> Tensor:
-        import numpy as np
-        import torch
+def as_images(made: Any, prompts: Sequence[str], seeds: Sequence[int], name: str) -> Tensor:
+    """Return what a generator called ``name`` made of N prompts as N x 3 x H x W floats in [0, 1].
 
-        array = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
-        if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
-            return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
-        if array.dtype.kind == "f" and array.ndim == 3 and array.shape[0] == 3 and np.isfinite(array).all():
-            return torch.from_numpy(array.astype(np.float32))
+    Parameters
+    ----------
+    made
+        In one of the forms that `FunctionModel` takes, or what a pipeline of diffusers returns.
+
+    Raises
+    ------
+    UserError
+        These are no images, not one of each prompt, of different sizes, not in [0, 1], or not finite.
+    """
+    import torch
+
+    images = getattr(made, "images", made)
+    try:
+        count = len(images)
+    except TypeError:
         raise UserError(
-            f"{self.name} made {array.dtype} of shape {array.shape}: "
-            "make 3 x H x W finite floats in [0, 1], or H x W x 3 bytes"
-        )
+            f"{name} made {type(images).__name__}: return the images, one of each prompt"
+        ) from None
+    if count != len(prompts):
+        raise UserError(f"{name} made {count} images of {len(prompts)} prompts: make one of each")
+    parts = [_image(image, name) for image in images]
+    if len({part.shape for part in parts}) > 1:
+        raise UserError(f"{name} made images of different sizes: make all of one size")
+    joined = torch.stack(parts)
+    check_finite(joined, prompts, seeds)
+    low, high = joined.min().item(), joined.max().item()
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise UserError(f"{name} made images from {low:.4g} to {high:.4g}: bring them into [0, 1]")
+    return joined
+
+
+def _image(image: Any, name: str) -> Tensor:
+    import numpy as np
+    import torch
+
+    if isinstance(image, torch.Tensor):
+        image = image.detach().cpu()
+        array = (image.float() if image.is_floating_point() else image).numpy()
+    else:
+        array = np.asarray(image)
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
+        return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
+    if array.dtype.kind == "f" and array.ndim == 3 and array.shape[0] == 3:
+        return torch.from_numpy(array.astype(np.float32))
+    raise UserError(
+        f"{name} made {array.dtype} of shape {array.shape}: "
+        "make 3 x H x W finite floats in [0, 1], or H x W x 3 bytes"
+    )
+
+
+def check_finite(images: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> None:
+    """Raise a ``UserError`` about the first of N images that is not finite: its file would be black."""
+    for image, prompt, seed in zip(images, prompts, seeds, strict=True):
+        if not image.isfinite().all():
+            raise UserError(
+                f"the image of {prompt!r}, seed {seed}, is not finite (NaN or infinity): "
+                "where the model computes in half precision, try [dtype=float32] behind its name; "
+                "else look at its scheduler and its weights"
+            )
 
 
 def as_model(given: Any, name: str) -> Model:

@@ -58,10 +58,10 @@ class Portions:
         return cls(AtOnce(_power_of_two(sampled), "sampled"), AtOnce(_power_of_two(decoded), "decoded"))
 
     def decode(self, model: TextToImage, latents: Tensor) -> Tensor:
-        """Return the pictures of N latents, clamped to [0, 1], on the CPU."""
+        """Return the pictures of N latents, clamped to [0, 1], on the CPU; what is not finite becomes nan."""
 
         def decode(count: int) -> Tensor:
-            return torch.cat([model.decode(part).clamp(0, 1).cpu() for part in latents.split(count)])
+            return torch.cat([_clamped(model.decode(part)).cpu() for part in latents.split(count)])
 
         pictures = self.decoded.attempt(decode, len(latents))
         if pictures is None and _tiles_help(model, latents):
@@ -71,6 +71,11 @@ class Portions:
         if pictures is None:
             raise too_large(model.device, "decoded")
         return pictures
+
+
+def _clamped(pictures: Tensor) -> Tensor:
+    """Keep what is not finite from becoming an ordinary white or black."""
+    return pictures.where(pictures.isfinite(), torch.nan).clamp(0, 1)
 
 
 @contextmanager

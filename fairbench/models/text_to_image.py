@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from fairbench.errors import UserError
+from fairbench.models.generators import check_finite
 from fairbench.models.hooks import Conditioning, Hooks, Step, attached, classifier_free_guidance
 from fairbench.models.portions import Portions
 from fairbench.networks import slices
@@ -334,7 +335,7 @@ class TextToImage:
         Raises
         ------
         UserError
-            If the memory does not hold even one picture.
+            If the memory does not hold even one picture, or a picture is not finite.
         """
         if not len(prompts) == len(seeds) > 0:
             raise ValueError(f"as many prompts as seeds are needed, not {len(prompts)} and {len(seeds)}")
@@ -351,7 +352,9 @@ class TextToImage:
                 pictures.append(portions.decode(self, latents))
                 if on_batch:
                     on_batch(rows.stop, len(seeds))
-        return torch.cat(pictures)  # outside inference mode: an ordinary tensor, fit for training on
+        made = torch.cat(pictures)  # outside inference mode: an ordinary tensor, fit for training on
+        check_finite(made, prompts, seeds)
+        return made
 
     def _draw(self, sources: list[torch.Generator]) -> Tensor:
         config = self.pipeline.unet.config
