@@ -1,7 +1,7 @@
 """Image classifiers of transformers, timm and torchvision as readers of attributes, through a label map."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,31 +11,16 @@ from torch import nn
 
 from fairbench.errors import UserError, one_line, unknown
 from fairbench.judges.judge_file import Classifier
+from fairbench.judges.preparation import Frame, Normalise, of_timm, of_transformers
 from fairbench.judges.sources import settings_of
 from fairbench.networks import backbone, load_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+CONFIG = "config.json"
 Published = dict[str, Any]
-"""What the files beside the weights say: outputs, architecture, kwargs, image_size, mean, std."""
-
-
-class Normalise(nn.Module):
-    """``(image - mean) / std`` per channel, of images in [0, 1]."""
-
-    mean: "Tensor"
-    std: "Tensor"
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-
-    def forward(self, images: "Tensor") -> "Tensor":
-        """Return the same shape."""
-        return (images - self.mean) / self.std
+"""What the files beside the weights say: outputs, architecture, kwargs, frame, mean, std."""
 
 
 class ClassifierReader(nn.Module):
@@ -44,11 +29,16 @@ class ClassifierReader(nn.Module):
     tight = False
 
     def __init__(
-        self, network: nn.Module, normalise: Normalise, image_size: int, members: dict[str, list[list[int]]]
+        self, network: nn.Module, normalise: Normalise, frame: Frame, members: dict[str, list[list[int]]]
     ) -> None:
         super().__init__()
         self.network, self.normalise = network, normalise
-        self.image_size, self.members = image_size, members
+        self.frame, self.members = frame, members
+
+    @property
+    def image_size(self) -> int:
+        """The size to which a face is scaled; its middle is seen."""
+        return self.frame.scaled
 
     def forward(self, faces: "Tensor") -> "dict[str, Tensor]":
         r"""Return attribute -> N x K logits of N x 3 x H x W crops.
@@ -57,7 +47,7 @@ class ClassifierReader(nn.Module):
 
         so that the softmax over classes is the sum of the softmax over their outputs.
         """
-        outputs = self.network(self.normalise(faces))
+        outputs = self.network(self.normalise(self.frame.cut(faces)))
         logits = getattr(outputs, "logits", outputs)
         return {
             name: torch.stack([logits[:, places].logsumexp(1) for places in classes], 1)
@@ -75,15 +65,17 @@ def load_classifier(network: Classifier, directory: Path) -> ClassifierReader:
         nowhere, or label map and outputs do not fit.
     """
     where = str(directory)
+    given = network.model_dump(exclude_none=True, include={"outputs", "architecture", "mean", "std"})
+    if network.image_size:
+        given["frame"] = Frame.whole(network.image_size)
     if network.kind == "transformers":
         module, published = _transformers(directory)
+        published |= {} if given.keys() >= {"frame", "mean", "std"} else of_transformers(directory)
     else:
         module, published = None, _timm_config(directory)
-    stated = published | network.model_dump(
-        exclude_none=True, include={"outputs", "architecture", "image_size", "mean", "std"}
-    )
-    needed = {"outputs", "image_size", "mean", "std"} | ({"architecture"} if module is None else set())
-    if missing := sorted(needed - stated.keys()):
+    stated = published | given
+    needed = {"outputs", "frame", "mean", "std"} | ({"architecture"} if module is None else set())
+    if missing := sorted(("image_size" if key == "frame" else key) for key in needed - stated.keys()):
         raise UserError(
             f"{where}: nothing beside the weights tells {', '.join(missing)}: state it in the judge file"
         )
@@ -96,7 +88,7 @@ def load_classifier(network: Classifier, directory: Path) -> ClassifierReader:
         raise UserError(f"{where}: has {published['count']} outputs, but {len(outputs)} are named")
     if not all(math.isfinite(value) and value > 0 for value in stated["std"]):
         raise UserError(f"{where}: std {stated['std']} must be above 0")
-    return ClassifierReader(module, Normalise(stated["mean"], stated["std"]), stated["image_size"], members)
+    return ClassifierReader(module, Normalise(stated["mean"], stated["std"]), stated["frame"], members)
 
 
 def label_map(network: Classifier, outputs: tuple[str, ...], where: str) -> dict[str, list[list[int]]]:
@@ -155,11 +147,8 @@ def _timm_config(directory: Path) -> Published:
             for key, value in (config.get("model_args") or {}).items()
             if key not in ("in_chans", "num_classes")
         },
-        "image_size": (seen.get("input_size") or [None])[-1],
-        "mean": seen.get("mean"),
-        "std": seen.get("std"),
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return of_timm(seen) | {key: value for key, value in found.items() if value is not None}
 
 
 def _transformers(directory: Path) -> tuple[nn.Module, Published]:
@@ -179,16 +168,9 @@ def _transformers(directory: Path) -> tuple[nn.Module, Published]:
         raise UserError(f"{directory}: transformers cannot load it: {one_line(error)}") from error
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"{directory}: the weights lack {missing[0]}; get the whole file of this classifier")
-    seen = settings_of(directory / PREPROCESSOR)
-    size, normalised = seen.get("size"), seen.get("do_normalize", True)
-    found = {
-        "outputs": [network.config.id2label[place] for place in sorted(network.config.id2label)],
-        "count": network.config.num_labels,
-        "image_size": next(iter(size.values())) if isinstance(size, dict) else size,
-        "mean": seen.get("image_mean") if normalised else (0.0,) * 3,
-        "std": seen.get("image_std") if normalised else (1.0,) * 3,
-    }
-    return network.float(), {key: value for key, value in found.items() if value is not None}
+    labels = network.config.id2label
+    outputs = [labels[place] for place in sorted(labels)]
+    return network.float(), {"outputs": outputs, "count": network.config.num_labels}
 
 
 @contextmanager

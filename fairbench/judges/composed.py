@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from torch import nn
 
 from fairbench.errors import UserError, invalid
-from fairbench.judges.classifiers import CONFIG, PREPROCESSOR, load_classifier
+from fairbench.judges.classifiers import CONFIG, load_classifier
 from fairbench.judges.confusion import read_side_file
 from fairbench.judges.description import Composition
 from fairbench.judges.faces import Detections, FaceDetector, crop, insightface, squared, whole_image, yunet
 from fairbench.judges.judge import Judge
 from fairbench.judges.judge_file import Classifier, Faces, JudgeFile, SkinTone, WholeImage, YuNet, ZeroShot
+from fairbench.judges.preparation import PREPROCESSOR
 from fairbench.judges.skin_tone import SkinToneReader
 from fairbench.judges.sources import check_sha256, located
 from fairbench.judges.zero_shot import CONFIG as CLIP_CONFIG

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fairbench.errors import UserError
-from fairbench.judges.classifiers import Normalise
 from fairbench.judges.judge_file import ZeroShot
+from fairbench.judges.preparation import Normalise
 from fairbench.judges.sources import settings_of
 from fairbench.networks import clip, load_weights
 

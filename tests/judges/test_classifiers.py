@@ -68,7 +68,10 @@ def test_timm_states_size_and_normalisation_itself(folder):
     save_timm(folder / "timm")
     judge = load_judge(write_judge(folder / "t.yaml", {"kind": "timm", "source": "timm", **FAIRFACE_MAP}))
     reader = judge.network.readers[0]
-    assert reader.image_size == 160 and reader.normalise.mean.flatten().tolist() == [0.5] * 3
+    assert (reader.image_size, reader.frame.seen) == (
+        168,
+        160,
+    ) and reader.normalise.mean.flatten().tolist() == [0.5] * 3
 
 
 def test_the_papers_mobilenet_uses_two_of_its_eighty_outputs(folder, images):
