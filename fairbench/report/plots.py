@@ -15,6 +15,9 @@ from fairbench.report import style
 from fairbench.report.shares import Shares, captions
 from fairbench.store.results import Metrics
 
+MOST = 200
+"""Prompts that one picture can show and still be read."""
+
 
 def dumbbell(
     records: pd.DataFrame,
@@ -28,6 +31,7 @@ def dumbbell(
 
     Prompts are sorted by their original frequency; `label` is the attribute's last class unless given. The
     line is the target; the band holds 95 % of what a model exactly on target shows with that many images.
+    Of more than `MOST` prompts as many are shown, evenly spaced in their order.
     """
     shares = Shares.of(
         records, judge_of(records, metrics.primary_judge if metrics else None), attribute, metrics
@@ -37,7 +41,9 @@ def dumbbell(
     k = shares.classes.index(label or shares.classes[-1])
     frequencies = shares.table[shares.classes[k]]
     before = frequencies.xs(ORIGINAL).dropna().sort_values(kind="stable")
-    method = method_of(records)
+    prompts, method = len(before), method_of(records)
+    if prompts > MOST:
+        before = before.iloc[np.linspace(0, prompts - 1, MOST).round().astype(int)]
 
     with mpl.rc_context(style.RC):
         figure = Figure(figsize=(8, 1.6 + 0.22 * len(before)), layout="constrained")
@@ -52,7 +58,8 @@ def dumbbell(
             _dots(axes, after, shares.colours[k], f"after {method}")
         axes.set_yticks(range(len(before)), captions(records, 42)[before.index], color=style.INK)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.8, len(before) - 0.2))
-        axes.set_xlabel(f"share of images judged {shares.classes[k]}")
+        few = f", {MOST} of {prompts} prompts" if prompts > MOST else ""
+        axes.set_xlabel(f"share of images judged {shares.classes[k]}{few}")
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.tick_params(length=0)
         axes.spines[["left", "bottom"]].set_visible(False)

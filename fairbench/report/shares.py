@@ -70,7 +70,13 @@ def captions(records: pd.DataFrame, width: int = 52) -> pd.Series:
     """Return what a reader calls each prompt, by prompt_id: its concept, else its text."""
     rows = records.drop_duplicates("prompt_id").set_index("prompt_id")
     names = rows["prompt"] if "concept" not in rows else rows["concept"].fillna(rows["prompt"])
-    return names.map(lambda name: shorten(str(name), width, placeholder=" …"))
+    return names.map(lambda name: _shortened(str(name), width))
+
+
+def _shortened(text: str, width: int) -> str:
+    """Cut behind a word, or, of a script without spaces, wherever half the letters fit: they are wide."""
+    shown = shorten(text, width, placeholder=" …")
+    return shown if shown.strip(" …") else f"{text[: width // 2]} …"
 
 
 def _count(records: pd.DataFrame, labels: np.ndarray, classes: list[str]) -> pd.DataFrame:
