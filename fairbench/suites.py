@@ -5,6 +5,7 @@ The packaged ones are data in ``fairbench.prompts``; a path to a ``.yaml`` file 
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -86,9 +87,10 @@ class PromptSuite(BaseModel):
         seen: dict[str, str] = {}
         for split, concepts in self.splits.items():
             for concept in concepts:
-                if other := seen.get(_slug(concept)):
+                same = _same(concept)
+                if other := seen.get(same):
                     raise ValueError(f"splits: {concept!r} in {split} is already in {other}")
-                seen[_slug(concept)] = split
+                seen[same] = split
         return self
 
     @property
@@ -112,10 +114,10 @@ class PromptSuite(BaseModel):
         """
         if split not in self.splits:
             raise unknown(f"split of {self.name}", split, self.splits)
-        templates = self.templates[split]
+        templates, ids = self.templates[split], self._ids
         return [
             Prompt(
-                id=_slug(concept) if len(templates) == 1 else f"{_slug(concept)}.{number}",
+                id=ids[concept] if len(templates) == 1 else f"{ids[concept]}.{number}",
                 text=template.replace(self._slot, concept),
                 concept=concept,
                 placeholder=self.placeholder,
@@ -125,6 +127,16 @@ class PromptSuite(BaseModel):
             for concept in self.splits[split]
             for number, template in enumerate(templates)
         ]
+
+    @property
+    def _ids(self) -> dict[str, str]:
+        """Concept -> what directories are called; those that would be called alike end in a hash."""
+        slugs = {concept: _slug(concept) for concepts in self.splits.values() for concept in concepts}
+        often = Counter(slugs.values())
+        return {
+            concept: slug if often[slug] == 1 else f"{slug}-{sha256_of(concept.encode())[:8]}"
+            for concept, slug in slugs.items()
+        }
 
     def _named(self, template: str) -> dict[str, str]:
         """Look for the words around the concept: a concept such as "Indian cook" names nobody."""
@@ -180,9 +192,13 @@ def load_suite(name: str | Path) -> PromptSuite:
         raise invalid(f"suite {name}", error, PromptSuite.model_fields) from None
 
 
+def _same(concept: str) -> str:
+    """Return what is the same for two spellings of one concept; signs tell C++ from C#."""
+    if not _slug(concept):
+        raise UserError(f"concept {concept!r}: needs a letter or a digit")
+    return re.sub(r"[\s_-]+", " ", concept).strip().lower()
+
+
 def _slug(concept: str) -> str:
     """Write ``concept`` in letters, digits and hyphens; short enough for any file system."""
-    slug = re.sub(r"[\W_]+", "-", concept.lower()).strip("-")[:60]
-    if not slug:
-        raise UserError(f"concept {concept!r}: needs a letter or a digit")
-    return slug
+    return re.sub(r"[\W_]+", "-", concept.lower()).strip("-")[:60]

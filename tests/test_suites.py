@@ -1,3 +1,4 @@
+import re
 from importlib.resources import files
 
 import pytest
@@ -165,3 +166,23 @@ def test_suites_of_side_effects_say_only_words_that_the_packaged_model_learnt(na
         assert {len(prompt.named) for prompt in suite.prompts("test")} == {1}
     if name == "combined":
         assert {len(prompt.named) for prompt in suite.prompts("test")} == {3}
+
+
+LONG = "person who earns a living, day by day and year by year, at the side of a "
+
+
+def test_concepts_that_would_be_called_alike_are_told_apart(load):
+    """C++ and C#, and what differs behind the first 60 letters; all others keep their names."""
+    names = ["C++ coder", "C# coder", LONG + "nurse", LONG + "pilot", "judge"]
+    ids = {prompt.concept: prompt.id for prompt in load(splits={"test": names}).prompts("test")}
+    assert len(set(ids.values())) == 5 and ids["judge"] == "judge"
+    assert re.fullmatch(r"c-coder-[0-9a-f]{8}", ids["C++ coder"])
+    assert all(len(name) <= 69 for name in ids.values())
+    alone = load(splits={"test": ["C++ coder", LONG + "nurse"]}).prompts("test")
+    assert [prompt.id for prompt in alone] == ["c-coder", ids[LONG + "nurse"].rpartition("-")[0]]
+
+
+@pytest.mark.parametrize("again", ["c++  CODER", "C++-coder", "C++_coder"])
+def test_two_spellings_of_one_concept_are_one(load, again):
+    with pytest.raises(UserError, match="is already in train"):
+        load(splits={"train": ["C++ coder"], "test": [again]})

@@ -8,9 +8,17 @@ from rich.console import Console
 from rich.table import Table
 
 
+class WholeConsole(Console):
+    """Cuts nothing off: a table that needs more columns than there are has longer lines."""
+
+    def print(self, *shown: Any, crop: bool = False, **options: Any) -> None:
+        """Print ``shown`` as rich does."""
+        super().print(*shown, crop=crop, **options)
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """Return what everything is printed on: brackets in names and paths are text, not rich's markup."""
-    return Console(stderr=stderr, markup=False)
+    return WholeConsole(stderr=stderr, markup=False)
 
 
 def print_json(content: Any) -> None:

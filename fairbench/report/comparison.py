@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from fairbench.report.layout import NumberTable
 from fairbench.report.tables import ABSENT, FAIR, QUALITY, shown
 from fairbench.store.provenance import Cost
 from fairbench.store.results import ComparedQuality, ComparedRun, Comparison, Estimate
@@ -20,6 +21,8 @@ LEGEND = (
     "beats: significantly less biased (paired permutation test, Holm over all pairs and attributes)"
 )
 COST = "U-Net rows: per image, guidance included · training: its time, and its U-Net rows in thousands"
+WORDS = ("run", "quality", "draw class", "directory", "beats")
+"""Columns that may be folded; the others hold numbers."""
 UNCHANGED = "= unchanged within the margin (equivalence test, Holm), against the first row that has a value"
 
 
@@ -147,10 +150,10 @@ def _panel(comparison: Comparison) -> Iterator[Text]:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table = NumberTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.title_justify = table.caption_justify = "left"
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=not number)
+        table.add_column(column, justify="right" if number else "left", no_wrap=column not in WORDS)
     return table
 
 

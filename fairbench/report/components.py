@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from fairbench.report import style
+from fairbench.report.layout import NumberTable
 from fairbench.report.tables import ABSENT, shown
 
 COLOURS = {"text_encoder": style.BLUE, "unet": style.ORANGE, "prefix": "#009e73"}
@@ -47,9 +48,9 @@ def shares(found: Mapping[str, Mapping[str, Any]], path: Path) -> Path:
 
 def table(run: str, found: Mapping[str, Any]) -> Table:
     """Lay out the change of every quantity and what each part has of it, with 95 % intervals."""
-    laid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=run)
+    laid = NumberTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=run)
     laid.title_justify = laid.caption_justify = "left"
-    laid.add_column("", no_wrap=True)
+    laid.add_column("")
     for name in ("before", "after", *(part.replace("_", " ") for part in found["parts"])):
         laid.add_column(name, justify="right", no_wrap=True)
     for name, quantity in found["quantities"].items():

@@ -3,6 +3,7 @@
 from rich import box
 from rich.table import Table
 
+from fairbench.report.layout import NumberTable
 from fairbench.report.tables import ABSENT
 from fairbench.store.results import Metrics, Share
 
@@ -15,9 +16,10 @@ def side_effects(metrics: Metrics) -> Table | None:
     if kind == "bias":
         return None
     columns = {name: entry[kind] for name, entry in metrics.variants.items()}
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table = NumberTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in (kind, *columns, "p", "n"):
-        table.add_column(heading, justify="left" if heading == kind else "right", no_wrap=True)
+        label = heading == kind
+        table.add_column(heading, justify="left" if label else "right", no_wrap=not label)
     for key in dict.fromkeys(key for shares in columns.values() for key in shares):
         cells = [_share(shares.get(key)) for shares in columns.values()]
         paired = metrics.side_effects.get(key)

@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from fairbench.report import style
+from fairbench.report.layout import NumberTable
 from fairbench.report.tables import ABSENT, shown
 
 RULES = {
@@ -125,10 +126,12 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _table(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=title)
+    table = NumberTable(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=title
+    )
     table.title_justify = table.caption_justify = "left"
     for column in columns:
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+        table.add_column(column, justify="right" if column else "left", no_wrap=bool(column))
     return table
 
 

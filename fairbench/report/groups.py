@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from rich import box
 from rich.table import Table
 
+from fairbench.report.layout import NumberTable
 from fairbench.report.tables import ABSENT
 from fairbench.store.results import Distance, Group, Mean, Metrics
 
@@ -33,9 +34,9 @@ def _table(attribute: str, groups: Mapping[str, Mapping[str, Group]]) -> Table:
     numbers = [number for group in groups.values() for number in group.values()]
     known = {key for number in numbers for key in COLUMNS if _value(number[key]) is not None}
     shown = {key: what for key, what in COLUMNS.items() if key in known}
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-    table.add_column(attribute, no_wrap=True)
-    table.add_column("", overflow="fold")
+    table = NumberTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    table.add_column(attribute)
+    table.add_column("")
     for name, _ in shown.values():
         table.add_column(name, justify="right", no_wrap=True)
     for variant, group in groups.items():

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from fairbench.records import ORIGINAL, PRODUCT
+from fairbench.report.layout import NumberTable
 from fairbench.report.pareto import pareto
 from fairbench.report.tables import ABSENT, shown
 from fairbench.runs.matrix import Outcome
@@ -47,11 +48,11 @@ def matrix_rows(outcomes: Sequence[Outcome]) -> list[MatrixRow]:
 
 def lay_out(rows: Sequence[MatrixRow]) -> Table:
     """Lay the rows of a matrix out for people."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = NumberTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in WORDS:
-        table.add_column(column, overflow="fold")
+        table.add_column(column)
     for column, _ in NUMBERS.values():
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         words = [str(row[name] or ABSENT) for name in WORDS]
         numbers = [shown(row[name], spec) for name, (_, spec) in NUMBERS.items()]

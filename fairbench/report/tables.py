@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from fairbench.records import ORIGINAL
+from fairbench.report.layout import NumberTable
 from fairbench.store.results import (
     Interval,
     Metrics,
@@ -22,6 +23,8 @@ from fairbench.store.results import (
 )
 
 FAIR = "≈"
+ROUNDING = 1e-9
+"""How far a floor and an interval may miss each other and still be the same number."""
 ABSENT = "–"
 INTERVAL = "  95 % interval"
 QUALITY = {
@@ -42,10 +45,10 @@ floor: what a fair model scores at this n · {FAIR} interval reaches it"""
 def before_after(metrics: Metrics) -> Table:
     """Lay out the metrics of a run: bias rows with interval, floor and n above, quality rows below."""
     method = metrics.variant
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    table = NumberTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.title, table.title_justify = _title(metrics), "left"
     table.caption, table.caption_justify = _caption(metrics), "left"
-    table.add_column("bias", no_wrap=True)
+    table.add_column("bias")
     for name in ("original", *(("debiased", "change", "p") if method else ()), "floor", "n"):
         table.add_column(name, justify="right", no_wrap=True)
     for attribute in dict.fromkeys(name for entry in metrics.variants.values() for name in entry.bias):
@@ -93,7 +96,7 @@ def indistinguishable(summary: Summary) -> bool:
     """Tell whether a fair model could have scored this: its 95 % interval reaches down to the noise floor."""
     if summary.interval is None or summary.floor is None:
         return False
-    return summary.interval[0] <= summary.floor
+    return summary.interval[0] <= summary.floor + ROUNDING
 
 
 def _sides(metrics: Metrics) -> tuple[VariantMetrics, VariantMetrics]:
@@ -115,7 +118,15 @@ def _caption(metrics: Metrics) -> str:
     ]
     judges = " · ".join([f"judged by {metrics.primary_judge}", *trained])
     warnings = [f"warning: {each.name}{_since(each)}: {each.sentence}" for each in metrics.warnings]
-    return "\n".join([LEGEND, *targets, judges, *_compared(metrics), *metrics.notes, *warnings])
+    notes = (*_alone(metrics), *_compared(metrics), *metrics.notes)
+    return "\n".join([LEGEND, *targets, judges, *notes, *warnings])
+
+
+def _alone(metrics: Metrics) -> list[str]:
+    """Say so where no prompt has two images of a variant, which any model makes of one class alone."""
+    summaries = [summary for entry in metrics.variants.values() for summary in entry.bias.values()]
+    most = max((each.usable for summary in summaries for each in summary.per_prompt), default=0)
+    return ["one image per prompt says nothing of bias: make more of each"] if most == 1 else []
 
 
 def _compared(metrics: Metrics) -> list[str]:

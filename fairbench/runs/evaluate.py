@@ -76,8 +76,9 @@ def _generates_nothing(given: Mapping[str, Any], why: str) -> None:
 
 def _called_after(images: Path) -> str:
     """Name what made the images after their folder, but never like a model that brings judges of its own."""
-    stem = images.absolute().stem
-    return f"images of {stem}" if of_the_family(stem) else stem
+    place = images.absolute()
+    name = place.stem if place.is_file() else place.name  # sd-1.4 is a folder
+    return f"images of {name}" if of_the_family(name) else name
 
 
 def _of_a_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:

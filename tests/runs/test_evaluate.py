@@ -15,7 +15,7 @@ from fairbench.judges import load_judge
 from fairbench.judges.confusion import write_confusion
 from fairbench.models.loading import load_model
 from fairbench.networks import WEIGHTS
-from fairbench.runs.evaluate import evaluate_images
+from fairbench.runs.evaluate import evaluate_images, evaluation
 from fairbench.runs.run import run
 from fairbench.store.load import load_run
 from tests.runs.folders import config_of, folder_of, picture
@@ -279,3 +279,10 @@ def test_who_chose_the_attributes_is_unknown_until_it_is_said(small, done, tmp_p
         evaluate_images(config_of(small, done, draw_class="drawn"), tmp_path / "g")
     with pytest.raises(ValueError, match="a method says its own"):
         small.config(draw_class="drawn")
+
+
+@pytest.mark.parametrize(("name", "model"), [("sd-1.4", "sd-1.4"), ("sd-1.5.csv", "sd-1.5")])
+def test_images_are_called_by_the_whole_name_of_their_folder(tmp_path, name, model):
+    place = tmp_path / name
+    place.touch() if name.endswith(".csv") else place.mkdir()
+    assert evaluation(None, {}, place, {}).model == model
