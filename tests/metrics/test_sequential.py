@@ -59,7 +59,7 @@ def test_it_narrows_around_the_truth_and_asks_where_the_spread_is():
     sequence = watch(chances, rng, steps=300)
     assert sequence.width < 0.12 < GapSequence(10, 2).width == 1
     assert sequence.interval[0] <= rms_gap(chances) <= sequence.interval[1]
-    assert sequence.images == 300 * 4 * 8
+    assert sequence.images == 300 * 4 * 8 and type(sequence.images) is int
     odds = sequence.ask(1)[1]
     assert odds.sum() == pytest.approx(1)
     assert odds[5:].sum() > 2 * odds[:5].sum() and odds.min() >= 0.5 / 10
