@@ -95,21 +95,21 @@ def test_classes_without_words_are_refused():
 
 
 AN = """
-    engineer, umpire, usher, upholsterer, undertaker, urban planner, understudy, ugly person,
-    unassuming cook, unidentified person, uninsured person, unimportant person, unimaginative artist,
-    unintelligent answer, unironic poet, unilluminated face, unarmed guard, unusual person, omnivore,
-    only child, hour, hourly worker, heir, heiress, honest person, honour, honorary consul, honourable member,
-    MRI nurse, FBI agent, HR manager, NGO worker, LGBT activist, SEO expert, EU official, AI researcher,
-    X-ray technician, x-ray technician, F1 driver, L.A. mayor, A-list actor, e-sports player, élite athlete,
-    8-year-old, 80-year-old, 11-year-old, 18-year-old
+    engineer, umpire, usher, upholsterer, undertaker, urban planner, understudy, ugly person, unassuming
+    cook, unidentified person, uninsured person, unimportant person, unimaginative artist, unintelligent
+    answer, unironic poet, unilluminated face, unarmed guard, unusual person, omnivore, only child, hour,
+    hourly worker, heir, heiress, honest person, honour, honorary consul, honourable member, MRI nurse, FBI
+    agent, HR manager, NGO worker, LGBT activist, SEO expert, EU official, AI researcher, X-ray technician,
+    x-ray technician, F1 driver, L.A. mayor, A-list actor, e-sports player, élite athlete, 8-year-old,
+    80-year-old, 11-year-old, 18-year-old
 """
 A = """
     user, usual suspect, usurper, utility worker, utilitarian, urologist, uranium miner, ukulele player,
     Ukrainian, Ugandan, Uruguayan, Uyghur, ubiquitous face, ufologist, union worker, uniform maker,
-    unicyclist, university student, unique person, unisex barber, unit clerk, unidirectional sign,
-    unanimous jury, UX designer, UK citizen, US senator, U.S. senator, UFO hunter, U-boat captain, European, eunuch,
-    eulogist, one-man band, once-famous actor, pilot, hotel manager, historian, Honolulu resident, houri, Mayor,
-    München resident, PhD student, NASA engineer, 7-year-old, 1-year-old, 12-year-old, 110-year-old
+    unicyclist, university student, unique person, unisex barber, unit clerk, unidirectional sign, unanimous
+    jury, UX designer, UK citizen, US senator, U.S. senator, UFO hunter, U-boat captain, European, eunuch,
+    eulogist, one-man band, once-famous actor, pilot, hotel manager, historian, Honolulu resident, houri,
+    Mayor, München resident, PhD student, NASA engineer, 7-year-old, 1-year-old, 12-year-old, 110-year-old
 """
 
 
