@@ -36,6 +36,26 @@ def test_the_closed_form_by_hand(relative, lower, preserved):
     assert_close(weight, torch.tensor([[1, 0], [lower, 1]]))
 
 
+@pytest.mark.parametrize(("preserve", "weight"), [(0.1, 2.4 / 1.9), (1.0, 6.0 / 5.5), (0.0, 2.0 / 1.5)])
+def test_what_is_preserved_holds_on_by_its_weight(preserve, weight):
+    """1 x 1, W = 1, c = 1 moved to 1.5 and 2 preserved: (1/2 + 1.5 + 4 eta) / (1/2 + 1 + 4 eta)."""
+    rows = SubjectRows(torch.tensor([[1.0]]), torch.tensor([[[1.0]]]), torch.tensor([0]))
+    amounts = torch.tensor([[0.5]])
+    edit = concept_edit(
+        {"w": torch.eye(1)}, rows, torch.tensor([[2.0]]), amounts, 0.5, preserve, relative=False
+    )
+    assert_close(edit["w"], torch.tensor([[weight]]))
+
+
+@pytest.mark.parametrize("edition", ["paper", "revised"])
+def test_a_concept_is_done_when_all_its_classes_are_near(task, monkeypatch, edition):
+    method = UCE(UCE.Config(edition=edition, **QUICK))
+    asked = scripted(monkeypatch, *[[[0.25, 0.55, 0.1, 0.1], [0.1, 0.26, 0.24, 0.4]]] * 2)
+    moved = changes(method.fit(task(updates=2, attributes="race")), task().model)
+    assert asked == [0, 4]
+    assert max(change.abs().max() for change in moved.values()) > 1e-3
+
+
 def scripted(monkeypatch, *turns):
     """Let the counts of the turns be these instead of those of pictures; return how often was counted."""
     asked = []
