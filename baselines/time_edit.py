@@ -34,7 +34,8 @@ class TimeEdit:
 
     over the tokens of n training prompts. The class is the one that the training judge misses most in images
     of the original model, which is the anti-stereotype of the source; a prompt that misses none is left out.
-    Inserted words are skipped and padding is shifted with the text; "a" that became "an" has no partner.
+    Inserted words are skipped and padding is shifted with the text, its last row standing for those that are
+    shifted out; "a" and "an" are one token.
 
     Source: arXiv 2303.08084, which edits one prompt per model and tunes lambda, the only knob (smaller is
     stronger), for each; here one model has to serve all prompts, so the mean is over all of them.
@@ -99,7 +100,8 @@ def time_weights(
     """Return the key and value matrices with which n ``old`` prompts are read like the ``new`` ones."""
     if not old:
         return key_value_weights(model)
-    tokens, ends = (model.tokens(old), model.tokens(new)), (end_rows(model, old), end_rows(model, new))
+    tokens = one_article(model, model.tokens(old)), one_article(model, model.tokens(new))
+    ends = end_rows(model, old), end_rows(model, new)
     states = embeddings(model, old), embeddings(model, new)
     keys, sources = [], []
     for i in range(len(old)):
@@ -111,11 +113,18 @@ def time_weights(
     return edited(key_value_weights(model), key, lambda w: source.double() @ w.T, regularisation, importance)
 
 
+def one_article(model: TextToImage, tokens: Tensor) -> Tensor:
+    """Return ``tokens`` with the one of "a" for that of "an", where the tokenizer has one for each."""
+    tokenizer = model.pipeline.tokenizer
+    a, an = (tokenizer(word, add_special_tokens=False).input_ids for word in ("a", "an"))
+    return tokens.where(tokens != an[0], a[0]) if len(a) == len(an) == 1 else tokens
+
+
 def aligned_rows(old: Tensor, new: Tensor, old_end: int, new_end: int) -> tuple[list[int], list[int]]:
     """Return which rows of L old tokens are which of L new ones, where words were inserted into a text.
 
     What is the same from the beginning stays in its place; what is the same up to the end token, and the
-    padding behind it, is shifted. Whatever differs in between, such as "a" that became "an", is left out.
+    padding behind it, is shifted, up to the last row. Whatever differs in between is left out.
     """
     head = 0
     while head < old_end and old[head] == new[head]:
@@ -123,6 +132,6 @@ def aligned_rows(old: Tensor, new: Tensor, old_end: int, new_end: int) -> tuple[
     tail = 0
     while tail < old_end - head and old[old_end - 1 - tail] == new[new_end - 1 - tail]:
         tail += 1
-    shifted = range(old_end - tail, len(old) - max(0, new_end - old_end))
-    rows = [*range(head), *shifted]
-    return rows, [*range(head), *(row + new_end - old_end for row in shifted)]
+    shifted = range(old_end - tail, len(old))
+    last = len(new) - 1
+    return [*range(head), *shifted], [*range(head), *(min(row + new_end - old_end, last) for row in shifted)]

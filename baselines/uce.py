@@ -41,13 +41,14 @@ class UCE:
 
     .. math:: W' &= \Big(\lambda W + \sum_i v_i c_i^T + \eta \sum_j W c_j c_j^T\Big)
                     \Big(\lambda I + \sum_i c_i c_i^T + \eta \sum_j c_j c_j^T\Big)^{-1} \\
-              v_i &= W c_i + \sum_k \alpha_{ik} \lVert W c_i \rVert \frac{W a_k}{\lVert W a_k \rVert},
-                     \qquad \alpha_{ik} = \rho\, (t_k - r_{ik})
+              v_i &= v_{iK}, \qquad v_{i0} = W c_i, \qquad \alpha_{ik} = \rho\, (t_k - r_{ik}), \\
+              v_{ik} &= v_{i,k-1} + \alpha_{ik} \lVert v_{i,k-1} \rVert \frac{W a_k}{\lVert W a_k \rVert}
 
     in turns until :math:`|t_k - r_{ik}|` is below the tolerance for all i and k. That is ``edition=paper``: W
-    is what the last turn left, a concept is its prompt's rows from the last token of the concept to the end
-    (norms are over all of them), and what is preserved is all rows of the other prompts. A concept within the
-    tolerance stays where it is (:math:`\alpha_i = 0`), is preserved too, and is not counted again.
+    is what the last turn left, a concept is its prompt's rows from the last token of the concept on, as many
+    as it and all its classes have up to the end (norms are over all of them), and what is preserved is all
+    rows of the other prompts. A concept within the tolerance stays where it is (:math:`\alpha_i = 0`), is
+    preserved too, and is not counted again.
 
     ``edition=revised``, the authors' of 2025, always starts from the original W, edits and preserves the last
     token only, counts every concept in every turn, and :math:`v_i = W c_i + \sum_k A_{ik} W a_k` with
@@ -175,22 +176,24 @@ class SubjectRows(NamedTuple):
 def subject_rows(
     model: TextToImage, prompts: Sequence[Prompt], space: AttributeSpace, *, whole: bool
 ) -> SubjectRows:
-    """Return the rows of n prompts: from the last token of the concept to the end, or that one row only."""
+    """Return the rows of n prompts: the last token of the concept alone or, ``whole``, what follows it, too.
+
+    That is up to the end; where a class has its last token further back, as many rows less.
+    """
     concepts, words = [prompt.concept for prompt in prompts], class_words(space)
     texts = [prompt.text for prompt in prompts]
     variants = [[substituted(prompt.text, prompt.concept, word) for prompt in prompts] for word in words]
     start = last_rows(model, texts, concepts)
     starts = [last_rows(model, row, [word] * len(row)) for row, word in zip(variants, words, strict=True)]
     states, classes = embeddings(model, texts), [embeddings(model, row) for row in variants]
-    last = states.shape[1] - 1
     keys, found, owner = [], [], []
     for i in range(len(prompts)):
-        offsets = torch.arange(last - int(start[i]) + 1 if whole else 1)
+        farthest = max(int(at[i]) for at in (start, *starts))
+        offsets = torch.arange(states.shape[1] - farthest if whole else 1)
         keys.append(states[i, start[i] + offsets])
-        aligned = [
-            state[i, (at[i] + offsets).clamp(max=last)] for state, at in zip(classes, starts, strict=True)
-        ]
-        found.append(torch.stack(aligned, 1))
+        found.append(
+            torch.stack([state[i, at[i] + offsets] for state, at in zip(classes, starts, strict=True)], 1)
+        )
         owner.append(torch.full((len(offsets),), i))
     return SubjectRows(torch.cat(keys), torch.cat(found), torch.cat(owner))
 
@@ -219,18 +222,18 @@ def concept_edit(
 ) -> dict[str, Tensor]:
     r"""Move the rows of n concepts by ``amounts`` (n x K) of the class directions; p x D ``kept`` stay.
 
-    ``relative`` gives the directions of a concept the length of what is moved, :math:`\lVert W c \rVert`;
-    else they are :math:`W a_k` as they are. What is kept has the weight ``preserve``, what is moved has 1.
+    ``relative`` gives every direction of a concept the length of what it is added to; else they are
+    :math:`W a_k` as they are. What is kept has the weight ``preserve``, what is moved has 1.
     """
 
     def values(weight: Tensor) -> Tensor:
-        own, directions = rows.keys.double() @ weight.T, rows.classes.double() @ weight.T
-        moved = amounts.to(own)
-        if relative:
-            lengths = lengths_of(own.unsqueeze(1), rows.owner) / lengths_of(directions, rows.owner)
-            moved = moved * lengths
-        change = torch.einsum("mk,mko->mo", moved[rows.owner], directions)
-        return torch.cat([own + change, kept.double() @ weight.T])
+        moved = rows.keys.double() @ weight.T
+        for direction, amount in zip(rows.classes.double().unbind(1), amounts.to(moved).T, strict=True):
+            change = direction @ weight.T
+            if relative:
+                amount = amount * lengths_of(moved, rows.owner) / lengths_of(change, rows.owner)
+            moved = moved + amount[rows.owner].unsqueeze(1) * change
+        return torch.cat([moved, kept.double() @ weight.T])
 
     importance = torch.ones(len(rows.keys) + len(kept), dtype=torch.float64, device=kept.device)
     importance[len(rows.keys) :] = preserve
@@ -238,9 +241,9 @@ def concept_edit(
 
 
 def lengths_of(rows: Tensor, owner: Tensor) -> Tensor:
-    """Return the norm over all rows of each of n owners, n x K, from m x K x D."""
-    squares = rows.square().sum(2)
-    total = squares.new_zeros(int(owner.max()) + 1, squares.shape[1])
+    """Return the norm over all rows of each of n owners, shape (n,), from m x D."""
+    squares = rows.square().sum(1)
+    total = squares.new_zeros(int(owner.max()) + 1)
     return total.index_add(0, owner.to(rows.device), squares).sqrt()
 
 

@@ -21,10 +21,27 @@ NOUNS = {"gender": ("woman", "man", "women", "men")}
 """Other words that give an attribute away."""
 PICTURES = "photo|photograph|picture|image|portrait|painting|drawing|headshot|close-up|face|head"
 SUBJECT = re.compile(rf"(?:^|\bof )(?P<article>an?|the|one) (?!(?:{PICTURES})\b)(?P<subject>[^,]+)", re.I)
-# "a user", "a European" and "a one-man band" begin with a consonant; "an hour", "an heir" and "an MRI" do not
-SOUNDS_LIKE_A_VOWEL = re.compile(
-    r"(?!uni|use|usu|uti|eu|one\b|once)[aeiou]|hour|hono|heir|(?-i:[FHLMNRSX](?=[A-Z]))", re.I
+VOWEL = re.compile(
+    r"""
+    [aeioué] | honest | honou?r | hour(?!i) | heir
+    | 8 | 1[18](?!\d)                          # eight, eleven, eighteen
+    | (?-i:[FHLMNRSX][A-Z])                    # spelled out: "an MRI nurse"
+    | [fhlmnrsx](?![^\W\d_])                   # a letter alone: "an X-ray technician"
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
+"""How a word begins that asks for "an", but for `CONSONANT`."""
+CONSONANT = re.compile(
+    r"""
+    (?-i:U[A-Z] | [Ee]u) | u(?![^\W\d_])       # "a UX designer", "a European", "a U-boat"; not "an EU"
+    | ewe | one\b | once\b
+    | uni (?! den|dea|dio | magin|mm|mp | n(?!om|uc) | ll | r[or] | ss)  # not "un" before an "i"
+    | unanim | u[rst][aeiou] | uk[aeiour] | ubi | ufo | ugand | uvu | u[iy]g
+    | (?-i:FEMA|NASA|NATO|SWAT)\b              # read as words
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+"""How a word begins that sounds like "y", "w" or another consonant all the same."""
 
 
 def class_words(space: AttributeSpace) -> list[str]:
@@ -74,7 +91,7 @@ def described(prompt: str, space: AttributeSpace, k: int) -> str:
         return prompt
     article = found["article"]
     if article.lower() in ("a", "an"):
-        article = article[0] + ("n" if SOUNDS_LIKE_A_VOWEL.match(words[0]) else "")
+        article = _article(article, words[0])
     before, after = prompt[: found.start("article")], prompt[found.start("subject") :]
     return before + " ".join([article, *words, after])
 
@@ -103,7 +120,7 @@ def with_article(noun: str) -> str:
     >>> with_article("engineer"), with_article("user")
     ('an engineer', 'a user')
     """
-    return f"{'an' if SOUNDS_LIKE_A_VOWEL.match(noun) else 'a'} {noun}"
+    return f"{_article('a', noun)} {noun}"
 
 
 def substituted(prompt: str, old: str, new: str) -> str:
@@ -114,11 +131,16 @@ def substituted(prompt: str, old: str, new: str) -> str:
     >>> substituted("a photo of a nurse", "nurse", "engineer")
     'a photo of an engineer'
     """
-    return re.sub(rf"(?:\ban? )?{re.escape(old)}", lambda match: _like(match[0], old, new), prompt, count=1)
+    found = re.search(rf"(?:\b(?P<article>an?) )?(?-i:{re.escape(old)})", prompt, re.I)
+    if not found:
+        return prompt
+    article = f"{_article(found['article'], new)} " if found["article"] else ""
+    return f"{prompt[: found.start()]}{article}{new}{prompt[found.end() :]}"
 
 
-def _like(found: str, old: str, new: str) -> str:
-    return new if found == old else with_article(new)
+def _article(like: str, noun: str) -> str:
+    """Return "a" or "an", whichever ``noun`` asks for, with a capital where ``like`` has one."""
+    return like[0] + ("n" if VOWEL.match(noun) and not CONSONANT.match(noun) else "")
 
 
 def names(prompt: str, attribute: str) -> bool:

@@ -1,5 +1,7 @@
 """Classes are written into prompts the way English does it."""
 
+import re
+
 import pytest
 
 from fairbench.attributes import ATTRIBUTES, AttributeSpace
@@ -92,13 +94,33 @@ def test_classes_without_words_are_refused():
         described("a photo of a cook", AttributeSpace(("gender", "skin_tone")), 0)
 
 
-def test_subject_and_article():
+AN = """
+    engineer, umpire, usher, upholsterer, undertaker, urban planner, understudy, ugly person, unassuming
+    cook, unidentified person, uninsured person, unimportant person, unimaginative artist, unintelligent
+    answer, unironic poet, unilluminated face, unarmed guard, unusual person, omnivore, only child, hour,
+    hourly worker, heir, heiress, honest person, honour, honorary consul, honourable member, MRI nurse, FBI
+    agent, HR manager, NGO worker, LGBT activist, SEO expert, EU official, AI researcher, X-ray technician,
+    x-ray technician, F1 driver, L.A. mayor, A-list actor, e-sports player, élite athlete, 8-year-old,
+    80-year-old, 11-year-old, 18-year-old
+"""
+A = """
+    user, usual suspect, usurper, utility worker, utilitarian, urologist, uranium miner, ukulele player,
+    Ukrainian, Ugandan, Uruguayan, Uyghur, ubiquitous face, ufologist, union worker, uniform maker,
+    unicyclist, university student, unique person, unisex barber, unit clerk, unidirectional sign, unanimous
+    jury, UX designer, UK citizen, US senator, U.S. senator, UFO hunter, U-boat captain, European, eunuch,
+    eulogist, one-man band, once-famous actor, pilot, hotel manager, historian, Honolulu resident, houri,
+    Mayor, München resident, PhD student, NASA engineer, 7-year-old, 1-year-old, 12-year-old, 110-year-old
+"""
+
+
+@pytest.mark.parametrize(("article", "nouns"), [("an", AN), ("a", A)])
+def test_the_article_follows_the_sound(article, nouns):
+    wrong = [noun for noun in re.split(r",\s+", nouns.strip()) if with_article(noun) != f"{article} {noun}"]
+    assert not wrong
+
+
+def test_the_subject_stands_without_its_article():
     assert subject("a photo of the face of a police officer, a person") == "police officer"
-    right = [
-        "an engineer", "a user", "an hour", "a one-man band", "a pilot", "a utility worker",
-        "an honorary consul", "an MRI nurse", "a Mayor",
-    ]  # fmt: skip
-    assert [with_article(noun.split(" ", 1)[1]) for noun in right] == right
 
 
 def test_substitution_keeps_the_rest_and_mends_the_article():
@@ -106,3 +128,6 @@ def test_substitution_keeps_the_rest_and_mends_the_article():
         substituted("a photo of an engineer, a person", "engineer", "male") == "a photo of a male, a person"
     )
     assert substituted("face of the engineer", "engineer", "old") == "face of the old"
+    assert substituted("A nurse, a nurse", "nurse", "engineer") == "An engineer, a nurse"
+    assert substituted("An Asian", "Asian", "UX designer") == "A UX designer"
+    assert substituted("a nurse", "cook", "engineer") == "a nurse"

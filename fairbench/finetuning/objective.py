@@ -171,6 +171,12 @@ class Objective:
         labels: Mapping[str, Tensor],
         known: Mapping[str, Tensor],
     ) -> Tensor:
+        """Return the face loss of N images; balancing one attribute, 0 where an image has no target.
+
+        With several every face counts, as in the source: their code for one is not that for several.
+        """
+        if len(labels) == 1:
+            present = present & (next(iter(labels.values())) >= 0)
         keeps = torch.stack(
             [
                 (label >= 0)

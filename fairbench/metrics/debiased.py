@@ -25,7 +25,7 @@ def squared_gap(
         K probabilities t; None for uniform.
     inverse
         K x K matrix that turns frequencies of what a judge says into those of what is there, see
-        `fairbench.metrics.correction.inverse_rates`; None for a judge without errors.
+        `fairbench.judges.error_rates.inverse_rates`; None for a judge without errors.
 
     Returns
     -------

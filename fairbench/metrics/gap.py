@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
 from fairbench.errors import UserError
-from fairbench.metrics.correction import inverse_rates, redrawn_inverses
+from fairbench.judges.error_rates import inverse_rates
+from fairbench.metrics.correction import redrawn_inverses
 from fairbench.metrics.debiased import (
     image_covariance,
     largest_gap,

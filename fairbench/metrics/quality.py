@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from fairbench.errors import UserError
 from fairbench.records import SIMILARITIES
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
@@ -40,8 +41,8 @@ def fid(generated: Tensor, reference: Tensor) -> dict[str, Any]:
 
     Returns
     -------
-    ``value``, and ``reason`` for a value of None: with fewer images than features the covariance is singular
-    and the number says more of the images' count than of their quality.
+    ``value``, and ``reason`` for a value of None: with at most as many images as features the covariance is
+    singular and the number says more of the images' count than of their quality.
 
     References
     ----------
@@ -57,8 +58,9 @@ def fid(generated: Tensor, reference: Tensor) -> dict[str, Any]:
     """
     dim = reference.shape[1]
     fewest = min(len(generated), len(reference))
-    if fewest < dim:
-        return {"value": None, "reason": f"{fewest} images are too few for {dim} features: at least {dim}"}
+    if fewest <= dim:
+        reason = f"{fewest} images are too few for {dim} features: at least {dim + 1}"
+        return {"value": None, "reason": reason}
     metric = FrechetInceptionDistance(feature=_Given(dim))
     return {"value": float(_filled(metric, generated, reference).compute()), "reason": None}
 
@@ -145,11 +147,18 @@ def vendi_score(features: Tensor) -> float | None:
 def vendi_at(features: Tensor, n: int, *, draws: int = 10, seed: int = 0) -> float | None:
     """Mean Vendi score of ``draws`` random choices of n images, so that groups of different size compare.
 
+    Raises
+    ------
+    UserError
+        n is not a number of images from 1 to all there are.
+
     Examples
     --------
     >>> round(vendi_at(torch.eye(4), 2), 3)
     2.0
     """
+    if not 1 <= n <= len(features):
+        raise UserError(f"the Vendi score at {n} of {len(features)} images: name from 1 to {len(features)}")
     rng = np.random.default_rng(seed)
     chosen = [rng.choice(len(features), n, replace=False) for _ in range(draws if n < len(features) else 1)]
     scores = [vendi_score(features[torch.from_numpy(rows)]) for rows in chosen]

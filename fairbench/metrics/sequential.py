@@ -51,7 +51,7 @@ class GapSequence:
     >>> sequence = GapSequence(prompts=3, classes=2)
     >>> for _ in range(50):
     ...     sequence.tell(*sequence.ask(1), [[8, 0]])
-    >>> sequence.interval[0] > 0.5, round(sequence.interval[1], 3), int(sequence.images)
+    >>> sequence.interval[0] > 0.5, round(sequence.interval[1], 3), sequence.images
     (True, 1.0, 400)
     """
 
@@ -107,7 +107,7 @@ class GapSequence:
         np.add.at(self._times, chosen, 1)
         np.add.at(self._sum, chosen, gaps)
         np.add.at(self._squares, chosen, gaps**2)
-        self.images += table.sum()
+        self.images += int(table.sum())
 
     @property
     def interval(self) -> tuple[float, float]:

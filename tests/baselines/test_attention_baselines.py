@@ -1,10 +1,12 @@
 """Edits of cross-attention, by hand where that can be done."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionModelEditingPipeline
 from torch.testing import assert_close
 
 from fairbench.baselines import uce
@@ -12,6 +14,8 @@ from fairbench.baselines.time_edit import TimeEdit, aligned_rows, time_weights
 from fairbench.baselines.uce import UCE, SubjectRows, concept_edit, mean_gap, subject_rows
 from fairbench.editing.attention import key_value_weights
 from fairbench.editing.class_prompts import embeddings
+from fairbench.models.text_to_image import TextToImage
+from tests.tiny import MERGES, tiny_pipeline
 
 QUICK = {"concepts": 2, "images_per_concept": 4}
 
@@ -30,6 +34,26 @@ def test_the_closed_form_by_hand(relative, lower, preserved):
         {"w": torch.eye(2)}, rows, kept, torch.tensor([[0.5]]), 0.5, 0.1, relative=relative
     ).values()  # fmt: skip
     assert_close(weight, torch.tensor([[1, 0], [lower, 1]]))
+
+
+@pytest.mark.parametrize(("preserve", "weight"), [(0.1, 2.4 / 1.9), (1.0, 6.0 / 5.5), (0.0, 2.0 / 1.5)])
+def test_what_is_preserved_holds_on_by_its_weight(preserve, weight):
+    """1 x 1, W = 1, c = 1 moved to 1.5 and 2 preserved: (1/2 + 1.5 + 4 eta) / (1/2 + 1 + 4 eta)."""
+    rows = SubjectRows(torch.tensor([[1.0]]), torch.tensor([[[1.0]]]), torch.tensor([0]))
+    amounts = torch.tensor([[0.5]])
+    edit = concept_edit(
+        {"w": torch.eye(1)}, rows, torch.tensor([[2.0]]), amounts, 0.5, preserve, relative=False
+    )
+    assert_close(edit["w"], torch.tensor([[weight]]))
+
+
+@pytest.mark.parametrize("edition", ["paper", "revised"])
+def test_a_concept_is_done_when_all_its_classes_are_near(task, monkeypatch, edition):
+    method = UCE(UCE.Config(edition=edition, **QUICK))
+    asked = scripted(monkeypatch, *[[[0.25, 0.55, 0.1, 0.1], [0.1, 0.26, 0.24, 0.4]]] * 2)
+    moved = changes(method.fit(task(updates=2, attributes="race")), task().model)
+    assert asked == [0, 4]
+    assert max(change.abs().max() for change in moved.values()) > 1e-3
 
 
 def scripted(monkeypatch, *turns):
@@ -59,14 +83,16 @@ def test_the_revised_edition_adds_the_turns_up_and_starts_from_the_original(task
     assert max(change.abs().max() for change in twice.values()) > 1e-3
 
 
-@pytest.mark.parametrize("edition", ["paper", "revised"])
-def test_the_step_size_is_used(task, monkeypatch, edition):
+@pytest.mark.parametrize(("edition", "off"), [("paper", 0.2), ("revised", 1e-5)])
+def test_the_step_size_is_used(task, monkeypatch, edition, off):
+    """Twice the step moves twice as far; in the paper's edition almost, as each class adds to the length."""
     found = []
     for step in (0.2, 0.4):
         scripted(monkeypatch, [[0.9, 0.1], [0.0, 1.0]])
         method = UCE(UCE.Config(edition=edition, step_size=step, **QUICK))
         found.append(changes(method.fit(task(updates=1)), task().model))
-    assert all(torch.allclose(2 * found[0][name], found[1][name], atol=1e-6) for name in found[0])
+    for once, twice in zip(*(change.values() for change in found), strict=True):
+        assert (2 * once - twice).norm() < off * twice.norm()
 
 
 def test_the_paper_edition_edits_what_the_last_turn_left(task, monkeypatch):
@@ -136,9 +162,18 @@ def test_every_turn_moves_what_is_unfinished_towards_what_it_lacks(task, monkeyp
 
 
 def test_directions_take_the_length_of_all_rows_of_a_concept():
-    """Rows (3, 0) and (0, 4) have the length 5, the class's (6, 0) and (0, 8) of 10: half of it is added."""
-    rows = SubjectRows(torch.tensor([[3.0, 0], [0, 4]]), torch.tensor([[[6.0, 0]], [[0, 8.0]]]),
-                       torch.tensor([0, 0]))  # fmt: skip
+    """Rows (3, 0) and (0, 4) have the length 5, the class's (6, 0) and (0, 8) of 10: half of it is added.
+
+    What is then (6, 0), (0, 8) has the length 10, so half of the second class's (0, 1), (0, 0) is (0, 5).
+    """
+    one, other = [[[6.0, 0]], [[0, 8.0]]], [[[0, 1.0]], [[0, 0]]]
+    two = torch.cat([torch.tensor(one), torch.tensor(other)], 1)
+    both = SubjectRows(torch.tensor([[3.0, 0], [0, 4]]), two, torch.tensor([0, 0]))
+    (weight,) = concept_edit(
+        {"w": torch.eye(2)}, both, torch.zeros(0, 2), torch.tensor([[1.0, 0.5]]), 0.5, 1.0, relative=True
+    ).values()  # fmt: skip
+    assert_close(weight, torch.tensor([[18.5 / 9.5, 0], [15 / 9.5, 32.5 / 16.5]]))
+    rows = both._replace(classes=torch.tensor(one))
     one = [{"w": torch.eye(2)}, rows, torch.zeros(0, 2)]
     (relative,) = concept_edit(*one, torch.tensor([[1.0]]), 0.5, 1.0, relative=True).values()
     (absolute,) = concept_edit(*one, torch.tensor([[0.5]]), 0.5, 1.0, relative=False).values()
@@ -178,11 +213,15 @@ def test_subject_rows_begin_at_the_last_token_of_the_concept_and_of_the_class(mo
     last = subject_rows(model, prompts, context.space, whole=False)
     states = embeddings(model, ["face of a cook, a person"])[0]
     at = len(model.pipeline.tokenizer("face of a cook").input_ids) - 2
-    assert_close(whole.keys, states[at:])
+    there, farthest = (
+        len(model.pipeline.tokenizer(f"face of an {word}").input_ids) - 2 for word in ("Asian", "Indian")
+    )
+    count = 96 - farthest  # as many as the longest class has
+    assert count < 96 - there < 96 - at
+    assert_close(whole.keys, states[at : at + count])
     assert_close(last.keys, states[at : at + 1])
     variant = embeddings(model, ["face of an Asian, a person"])[0]
-    there = len(model.pipeline.tokenizer("face of an Asian").input_ids) - 2
-    assert_close(whole.classes[: 96 - there, 3], variant[there:])
+    assert_close(whole.classes[:, 3], variant[there : there + count])
     assert_close(last.classes[:, 3], variant[there : there + 1])
     assert whole.owner.tolist() == [0] * len(whole.keys)
 
@@ -194,29 +233,57 @@ def test_the_logged_gap_is_the_mean_over_prompts_and_pairs():
 @pytest.mark.parametrize(
     ("old", "new", "rows", "sources"),
     [
-        ("<a n>", "<a m n>", [*range(10)], [0, 1, 2, *range(5, 12)]),
+        ("<a n>", "<a m n>", [*range(12)], [0, 1, 2, *range(5, 12), 11, 11]),
         ("<a n>", "<a n>", [*range(12)], [*range(12)]),
-        ("<an e>", "<a m e>", [0, 1, *range(3, 11)], [0, 1, *range(4, 12)]),
+        ("<an e>", "<a m e>", [0, 1, *range(3, 12)], [0, 1, *range(4, 12), 11]),
     ],
 )
 def test_tokens_are_aligned_around_what_was_inserted(old, new, rows, sources):
-    """Letters are tokens, > is the end and # the padding; an article that changed has no partner."""
+    """Letters are tokens, > is the end and # the padding; the n of "an" has no partner."""
     before, after = (torch.tensor([ord(letter) for letter in text.ljust(12, "#")]) for text in (old, new))
     assert aligned_rows(before, after, old.index(">"), new.index(">")) == (rows, sources)
     assert (before[rows] == after[sources]).all()
 
 
-def test_the_matrices_solve_the_stacked_least_squares_system(model):
-    """Two prompts, four letters inserted; the stack by hand, the solution by numpy."""
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("face of a nurse", "face of a male nurse"),
+        ("face of an usher, a person", "face of a male usher, a person"),
+        ("face of a cook", "face of an Asian cook"),
+    ],
+)
+def test_one_edit_is_that_of_diffusers(monkeypatch, old, new):
+    """Their pipeline edits one prompt; its tokenizer has to know "an", and its prompts have 77 tokens."""
+    monkeypatch.setattr("tests.tiny.MERGES", [*MERGES, ("a", "n</w>")])
+    parts = tiny_pipeline(length=77).components
+    theirs = StableDiffusionModelEditingPipeline(
+        *(parts[name] for name in ("vae", "text_encoder", "tokenizer", "unet")),
+        *(parts["scheduler"], None, None),  # neither a safety checker nor its features
+        requires_safety_checker=False,
+        with_augs=[],
+    )
+    layers = [layer for name, layer in theirs.unet.named_modules() if name.endswith("attn2")]
+    theirs.ca_clip_layers = layers  # it looks for a class that diffusers has renamed since
+    theirs.projection_matrices = [layer.to_v for layer in layers] + [layer.to_k for layer in layers]
+    theirs.og_matrices = deepcopy(theirs.projection_matrices)
+    theirs.edit_model(old, new, lamb=0.1)
+    model = TextToImage(tiny_pipeline(length=77), "tiny")
+    expected = {f"unet.{name}": weight for name, weight in theirs.unet.named_parameters()}
+    for name, weight in time_weights(model, [old], [new], 0.1).items():
+        assert_close(weight, expected[name].detach(), atol=1e-4, rtol=1e-3)
+        assert not torch.allclose(weight, key_value_weights(model)[name], atol=1e-2)
+
+
+def test_several_edits_are_the_mean_over_their_prompts(model):
+    """The stack of two prompts, four letters inserted, solved by numpy."""
     old, new = ["face of a nurse", "face of a cook"], ["face of a male nurse", "face of a male cook"]
     weights = time_weights(model, old, new, 0.1)
-    states, wanted = embeddings(model, old).double(), embeddings(model, new).double()
-    shift, head = 4, 4  # start, face, of, a; then the four letters of male
-    keys = torch.cat([states[:, :head], states[:, head:-shift]], 1).flatten(0, 1)
-    sources = torch.cat([wanted[:, :head], wanted[:, head + shift :]], 1).flatten(0, 1)
+    keys, wanted = embeddings(model, old).double(), embeddings(model, new).double()
+    sources = wanted[:, [0, 1, 2, 3, *range(8, 96), 95, 95, 95, 95]]  # start, face, of, a; m, a, l, e
     for name, weight in key_value_weights(model).items():
-        left = np.concatenate([keys / 2**0.5, 0.1**0.5 * np.eye(16)])
-        right = np.concatenate([sources @ weight.T.double() / 2**0.5, 0.1**0.5 * weight.T])
+        left = np.concatenate([keys.flatten(0, 1) / 2**0.5, 0.1**0.5 * np.eye(16)])
+        right = np.concatenate([sources.flatten(0, 1) @ weight.T.double() / 2**0.5, 0.1**0.5 * weight.T])
         expected = np.linalg.lstsq(left, right, rcond=None)[0].T
         np.testing.assert_allclose(weights[name], expected, atol=1e-5)
 

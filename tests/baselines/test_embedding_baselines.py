@@ -1,7 +1,10 @@
 """What the projections and offsets do to embeddings, on the words of the embedded model."""
 
+import itertools
+import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -11,7 +14,7 @@ from fairbench.baselines.debias_vl import DebiasVL
 from fairbench.baselines.embedding_offset import EmbeddingOffset
 from fairbench.baselines.fair_pca import FairPCA, grouped_rows
 from fairbench.draws import Draw
-from fairbench.editing.class_prompts import class_embeddings, class_texts, sentence_embeddings
+from fairbench.editing.class_prompts import class_embeddings, class_texts
 from fairbench.editing.linear import group_directions
 from fairbench.errors import UserError
 from fairbench.suites import load_suite
@@ -39,13 +42,42 @@ def embedded(method, context, conditional=None, draw=None):
         return hooks.embed(given, PROMPTS, SEEDS).conditional
 
 
+def end_states(model, texts):
+    """Of the end token, of length 1, straight from the text encoder; the end has the highest number."""
+    tokens = model.pipeline.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
+    with torch.no_grad():
+        states = model.pipeline.text_encoder(tokens).last_hidden_state.double()
+    ends = [row.tolist().index(model.pipeline.tokenizer.eos_token_id) for row in tokens]
+    return torch.stack(
+        [state[end] / state[end].square().sum().sqrt() for state, end in zip(states, ends, strict=True)]
+    )
+
+
+@pytest.mark.parametrize("attributes", ["gender", "race"])
+@pytest.mark.parametrize("strength", [1.0, 500.0])
+def test_debias_vl_is_its_formula(context, attributes, strength):
+    """A loop over prompts and pairs of classes, and numpy's inverse."""
+    task = context(attributes)
+    width = task.model.pipeline.text_encoder.config.hidden_size
+    scatter, pairs = np.zeros((width, width)), 0
+    for prompt in TRAINING:
+        words = {"gender": ["female", "male"], "race": ["white", "Black", "Indian", "Asian"]}[attributes]
+        texts = [re.sub(r"of an? ", f"of {'an' if w[0] in 'AI' else 'a'} {w} ", prompt.text) for w in words]
+        classes = end_states(task.model, texts).numpy()
+        for one, other in itertools.combinations(classes, 2):
+            scatter, pairs = scatter + np.outer(one - other, one - other), pairs + 1
+    expected = np.linalg.inv(np.eye(width) + strength * scatter / pairs)
+    found = DebiasVL(DebiasVL.Config(strength=strength)).fit(task).tensors["projection"]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("attributes", ["gender", "race"])
 def test_debias_vl_shrinks_what_tells_the_classes_apart_and_little_else(context, attributes):
     task = context(attributes)
     projection = DebiasVL(DebiasVL.Config()).fit(task).tensors["projection"]
     assert_close(projection, projection.T)
     texts = class_texts(PROMPTS, task.space)
-    states = sentence_embeddings(task.model, [text for row in texts for text in row])
+    states = end_states(task.model, [text for row in texts for text in row]).float()
     classes = states.unflatten(0, (-1, task.space.size))
     spread = (classes - classes.mean(1, keepdim=True)).norm()
     others = (classes.mean(1) - classes.mean((0, 1))).norm()
@@ -60,7 +92,7 @@ def test_debias_vl_projects_every_row_and_p0_takes_the_class_prompts_out(context
     projection = method.fit(task).tensors["projection"]
     given = task.model.encode(PROMPTS).conditional
     assert_close(embedded(method, task), given @ projection.T)
-    people = sentence_embeddings(task.model, ["a photo of a female person", "a photo of a male person"])
+    people = end_states(task.model, ["a photo of a female person", "a photo of a male person"]).float()
     assert (people @ projection).norm() < 1e-4  # the rows of P_0 P are orthogonal to them
 
 
@@ -85,6 +117,20 @@ def test_fair_pca_gives_back_the_part_of_a_training_prompt_of_the_drawn_class(co
     assert_close(moved - moved @ basis @ basis.T, given - given @ basis @ basis.T, atol=1e-4, rtol=1e-4)
     for row, k in zip(moved @ basis, draw(SEEDS), strict=True):
         assert ((0.5 * states[:, k] @ basis - row).abs().amax((1, 2)) < 1e-3).any()
+
+
+def test_fair_pca_draws_an_example_for_every_seed_and_keeps_it(context):
+    """What is given back is all that differs between images of one prompt and class."""
+    task, method = context(target="gender=1/0"), FairPCA(FairPCA.Config(noise=1.0))
+    draw, seeds = Draw.make(task.space, task.target, "iid"), list(range(60))
+    with method.apply(method.fit(task), task.model, draw) as hooks:
+        moved = hooks.embed(task.model.encode(PROMPTS[:1] * 60), PROMPTS[:1] * 60, seeds).conditional
+        again = hooks.embed(task.model.encode(PROMPTS[:1] * 3), PROMPTS[:1] * 3, [7, 0, 59]).conditional
+    assert_close(again, moved[[7, 0, 59]])
+    apart = (moved[:, None] - moved).abs().amax((2, 3)) > 1e-4
+    counts = (~apart).sum(1)  # how many images share the example of each
+    assert len({tuple(row.tolist()) for row in apart}) >= 10  # of twelve
+    assert counts.max() <= 15  # five on average
 
 
 def test_without_noise_fair_pca_leaves_nothing_that_tells_the_groups_apart(context):

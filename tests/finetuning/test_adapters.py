@@ -1,5 +1,6 @@
 import pytest
 import torch
+from diffusers.training_utils import EMAModel
 
 from fairbench.finetuning.adapters import RunningAverage, adapter, shared_words
 from tests.finetuning.stand_ins import tiny_model
@@ -59,6 +60,30 @@ def test_the_running_average_follows_its_recursion():
         decay = min(0.3, (1 + count) / (10 + count))
         expected = decay * expected + (1 - decay) * value
     torch.testing.assert_close(average.values["x"], torch.tensor([expected]))
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.996])
+def test_the_running_average_is_that_of_diffusers_with_the_beginning_for_its_first_update(decay):
+    values = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)).cumsum(0)
+    parameter = torch.nn.Parameter(values[0].clone())
+    ours, theirs = RunningAverage({"x": parameter}, decay), EMAModel([parameter], decay)
+    theirs.step([parameter])
+    for count, value in enumerate(values[1:], start=1):
+        parameter.data.copy_(value)
+        ours.update({"x": parameter}, count)
+        theirs.step([parameter])
+    torch.testing.assert_close(ours.values["x"], theirs.shadow_params[0])
+
+
+def test_on_a_steady_way_it_lags_a_tenth_of_an_update_behind_that_of_diffusers():
+    parameter = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    ours, theirs = RunningAverage({"x": parameter}, 0.996), EMAModel([parameter], 0.996)
+    for count in range(1, 151):
+        parameter.data.fill_(count)
+        ours.update({"x": parameter}, count)
+        theirs.step([parameter])
+    gap = theirs.shadow_params[0].item() - ours.values["x"].item()
+    assert gap == pytest.approx(0.1) and gap / 135 == pytest.approx(0.0007, abs=5e-5)
 
 
 @pytest.mark.parametrize("tune", ["unet", "text_encoder+unet", "prefix"])

@@ -176,6 +176,72 @@ def test_a_changing_face_is_held_less_than_the_rest_of_its_picture(tmp_path):
     assert again["loss"] == pytest.approx(row["loss"])  # the loss does not notice, its gradient does
 
 
+def by_hand(images, before, real, attributes, wanted, least):
+    """Return the mean face loss: of every image with a face the distance to its original or the nearest real.
+
+    ``wanted`` gives the class that each image is to show in each attribute, None for no target.
+    """
+    judge, faces = (
+        ColourJudge(4.0),
+        [torch.nn.functional.normalize(Coarse()(x)) for x in (images, before, real)],
+    )
+    mine, originals, reals = (rows.double().numpy() for rows in faces)
+    seen, shown = judge.logits(images), judge.logits(before)
+    total = 0.0
+    for row in range(len(images)):
+        if seen["face"][row] <= 0:
+            continue
+        if len(attributes) == 1 and wanted[row] is None:
+            continue
+        keep = wanted[row] is not None and all(
+            shown[name][row].argmax() == wanted[row][name] and shown[name][row].softmax(0).max() >= least
+            for name in attributes
+        )
+        total += 1 - (mine[row] @ originals[row] if keep else max(mine[row] @ one for one in reals))
+    return total / len(images)
+
+
+SURE = {"gender": 1, "race": 0}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "target", "confidence", "wanted"),
+    [
+        ("gender", "gender=0/1", 0.8, SURE),
+        ("gender", "uniform", 1.0, None),
+        ("gender,race", "gender=0/1,race=1/0/0/0", 0.8, SURE),
+        ("gender,race", "uniform", 1.0, None),
+    ],
+)
+@pytest.mark.parametrize("least", [0.0, 0.52])
+def test_the_face_loss_by_hand(tmp_path, attributes, target, confidence, wanted, least):
+    """Where nobody has a target, faces count with several attributes and not with one: so does the source."""
+    images, before, real = noisy(12, 3), noisy(12, 4), noisy(5, 9)
+    images[5] = 0  # no face
+    settings = {"face_weight": 0.5, "image_weight": 0.0, "face_confidence": least, "confidence": confidence}
+    _, row = evaluate(
+        tmp_path, images, 1, originals=before, settings=settings, attributes=attributes, target=target,
+        faces=WholePictures(Coarse(), lambda: real),
+    )  # fmt: skip
+    expected = by_hand(images, before, real, attributes.split(","), [wanted] * 12, least)
+    assert row["loss_face"] == pytest.approx(expected, rel=1e-4, abs=1e-7)
+    assert (expected == 0) == (attributes == "gender" and wanted is None)
+    assert row["loss"] == pytest.approx(row["loss_alignment"] + 0.5 * expected, rel=1e-4)
+
+
+def test_faces_whose_target_is_unsure_are_left_alone(tmp_path):
+    """Of eight pictures by Bin(8, 1/2) those in the middle two ranks have no target."""
+    images, before, real = noisy(8, 3), noisy(8, 4), noisy(5, 9)
+    maleness = ColourJudge(4.0).logits(images)["gender"].softmax(1)[:, 1].argsort().argsort().tolist()
+    chance = [binom.cdf(rank, 8, 0.5) for rank in maleness]
+    wanted = [{"gender": int(p > 0.5)} if max(p, 1 - p) >= 0.8 else None for p in chance]
+    assert wanted.count(None) == 2
+    settings = {"face_weight": 1.0, "face_confidence": 0.0}
+    faces = WholePictures(Coarse(), lambda: real)
+    _, row = evaluate(tmp_path, images, 1, originals=before, settings=settings, faces=faces)
+    assert row["loss_face"] == pytest.approx(by_hand(images, before, real, ["gender"], wanted, 0.0), rel=1e-4)
+
+
 def test_unknown_attributes_in_a_factor_are_a_mistake(tmp_path):
     with pytest.raises(UserError, match="unknown attribute in change_factor 'race'"):
         evaluate(tmp_path, noisy(4, 3), prompts=1, settings={"change_factor": {"race": 0.5}})

@@ -159,6 +159,24 @@ def test_random_steps_stay_where_they_belong(steps, seed):
         assert (chosen.diff() == chosen.diff()[0]).all()
 
 
+@pytest.mark.parametrize("trained", [2, 3])
+def test_drtune_spreads_its_steps_evenly_from_any_offset(trained):
+    sampler, seen = Sampler.of(diffusers.DDIMScheduler(**BETAS, clip_sample=False), 10), {}
+    for seed in range(300):
+        rule = rule_of(DRTune, sampler, seed, trained=trained)
+        chosen = rule.weights.nonzero().flatten().tolist()
+        seen.setdefault(rule.stop, set()).add(tuple(chosen))
+        assert torch.equal(rule.weights[chosen], sampler.onto(rule.stop)[chosen])
+    every = {
+        stop: {
+            tuple(range(offset, offset + trained * ((stop + 1) // trained), (stop + 1) // trained))
+            for offset in range((stop + 1) // trained)
+        }
+        for stop in range(6, 10)
+    }
+    assert seen == every
+
+
 def test_a_truncation_is_drawn_about_where_its_authors_cut():
     sampler = Sampler.of(diffusers.DDIMScheduler(**BETAS, clip_sample=False), 50)
     starts = [int(rule_of(AlignProp, sampler, seed).weights.nonzero().min()) for seed in range(400)]

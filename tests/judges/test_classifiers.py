@@ -1,5 +1,8 @@
+import json
+
 import pytest
 import torch
+from transformers import ViTForImageClassification
 
 from fairbench.attributes import ATTRIBUTES, AttributeSpace
 from fairbench.judges import check_covers, load_judge
@@ -42,6 +45,18 @@ def test_a_transformers_classifier_with_its_own_names_and_normalisation(folder, 
     assert expected.std(0).min() > 0.01 and judgement.face.min() > 0.99999
     assert judge.name == "mine" and judge.attributes == {"gender": ("female", "male")}
     check_covers(judge, AttributeSpace.parse("gender"))
+
+
+def test_a_transformers_classifier_that_does_not_normalise(copy, images):
+    """Mean and deviation stand in its file all the same, as transformers writes them."""
+    path = copy / "vit" / "preprocessor_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"do_normalize": False}))
+    network = ViTForImageClassification.from_pretrained(copy / "vit").eval()
+    with torch.no_grad():
+        expected = network(images).logits.softmax(1).flip(1)
+    found = load_judge(write_judge(copy / "vit.yaml", VIT)).judge(images).probabilities["gender"]
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("kind", ["transformers", "timm", "torchvision"])

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from fairbench.errors import UserError
 from fairbench.finetuning.faces import DetectedFaces
 from fairbench.judges import load_judge, refuse_training_judge, save_judge
+from fairbench.judges.skin_tone import MONK
 from fairbench.networks import sha256_of
 from tests.judges.checkpoints import (
     VIT,
@@ -55,6 +56,20 @@ def test_networks_see_the_crop_of_the_face_and_nothing_else(folder, vit, images,
     judge.logits(pixels)["gender"][:4, 0].sum().backward()
     touched = pixels.grad[:4].abs().sum((0, 1)) > 0
     assert touched[:24, :24].all() and not touched[25:].any() and not touched[:, 25:].any()
+
+
+def test_a_tight_reader_sees_the_box_and_not_the_square_around_it(folder, vit, detector):
+    """The detector's box is 8 wide and 16 high, from (8, 4); the others see 24 x 24."""
+    judge = load_judge(
+        write_judge(folder / "tight.yaml", VIT, {"kind": "skin_tone"}, faces=faces(folder, enlarge=1.5))
+    )
+    light, dark = (torch.tensor(list(bytes.fromhex(MONK[tone]))).view(3, 1, 1) / 255 for tone in (3, 8))
+    image = dark.expand(3, 32, 32).clone()
+    image[:, 4:20, 8:16] = light
+    assert judge.judge(image[None]).probabilities["skin_tone"].argmax(1).tolist() == [3]
+    pixels = image[None].clone().requires_grad_()
+    judge.logits(pixels)["gender"][:, 0].sum().backward()
+    assert (pixels.grad.abs().sum((0, 1)) > 0)[:24, :24].all()
 
 
 def test_the_faces_of_the_face_loss_are_those_that_the_judge_sees(folder, images, detector):

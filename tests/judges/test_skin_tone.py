@@ -93,6 +93,21 @@ def test_skin_coloured_walls_around_the_face_do_not_count():
     assert torch.allclose(skin_colour(face[None])[0][0], monk_lab()[0], atol=1e-3)
 
 
+def test_only_the_ellipse_that_fills_the_crop_counts():
+    """Its corners are a fifth of it: of skin, they would reach the middle half; of sky, lessen the share."""
+    y, x = torch.meshgrid(*[(torch.arange(64) + 0.5) / 32 - 1] * 2, indexing="ij")
+    corners = y**2 + x**2 > 1
+    assert 0.2 < corners.float().mean() < 0.22
+    face, sky = swatch(2, 64), torch.tensor([0.1, 0.3, 0.9]).view(3, 1)
+    face[:, 30:38, 8:56] *= 0.6  # a shadow, a tenth of the face
+    colour, share = skin_colour(face[None])
+    for painted in (swatch(8, 64)[:, corners], sky):
+        spoilt = face.clone()
+        spoilt[:, corners] = painted
+        torch.testing.assert_close(skin_colour(spoilt[None]), (colour, share))
+    assert torch.linalg.norm(colour[0] - monk_lab()[2]) < 0.01
+
+
 def test_m2_pixels_that_are_no_skin_neither_dilute_the_reading_nor_cost_a_loop():
     face = swatch(7, 64)
     face[:, :, ::2] = torch.tensor([0.1, 0.3, 0.9]).view(3, 1, 1)

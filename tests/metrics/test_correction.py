@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from fairbench.errors import UserError
-from fairbench.metrics.correction import corrected_frequencies, error_rates, inverse_rates, redrawn_inverses
+from fairbench.judges.error_rates import error_rates, inverse_rates
+from fairbench.metrics.correction import corrected_frequencies, redrawn_inverses
 
 TABLES = {2: [[98, 2], [8, 92]], 4: [[90, 4, 3, 3], [10, 80, 5, 5], [0, 20, 70, 10], [1, 2, 3, 94]]}
 

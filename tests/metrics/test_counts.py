@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from fairbench.errors import UserError
 from fairbench.metrics.bias import bias
-from fairbench.metrics.counts import count_table, paired_biases, prompt_biases, rarefied_bias
+from fairbench.metrics.counts import (
+    count_table,
+    mean_known,
+    paired_biases,
+    prompt_biases,
+    rarefied_bias,
+    unpaired_biases,
+)
 
 
 def records() -> pd.DataFrame:
@@ -66,6 +73,14 @@ def test_paired_biases_meet_at_the_smaller_number_of_images():
     assert one[0] == other[0] == prompt_biases(first)[0]
     assert other[1] == prompt_biases(second)[1] and one[1] == rarefied_bias((3, 3), 3)
     assert np.isnan(one[2]) and np.isnan(other[2])
+
+
+def test_unpaired_biases_meet_at_the_smaller_median_of_images():
+    first, second = np.array([[8, 2], [3, 3], [6, 0]]), np.array([[2, 1], [1, 2], [4, 1], [0, 0]])
+    for one, other in (unpaired_biases(first, second), unpaired_biases(second, first)[::-1]):
+        assert one.tolist() == [rarefied_bias(tuple(row), 3) for row in first.tolist()]  # not 6
+        assert other[:3].tolist() == [1 / 3, 1 / 3, rarefied_bias((4, 1), 3)]
+        assert np.isnan(other[3]) and mean_known(other) == pytest.approx(other[:3].mean())
 
 
 def test_fewer_images_of_the_same_model_are_no_more_biased_when_rarefied():

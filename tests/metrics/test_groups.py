@@ -52,6 +52,25 @@ def test_each_class_has_its_own_numbers_from_its_own_images():
     assert found["male"]["vendi"] == pytest.approx(vendi_at(features[~female][1:], 10))
 
 
+@pytest.mark.parametrize("which", ["generated", "reference"])
+def test_images_without_a_face_are_of_no_class(which):
+    """Strange ones among them: what is compared is as if they were not there, and so is its share."""
+    strange, features = world(2, [(6, 6), (6, 6)], shift=50.0)
+    clean = {"generated": world(0, [(10, 10), (10, 10)]), "reference": world(1, [(12, 12), (12, 0)])}
+    rows = pd.concat([clean[which][0], strange.assign(**{"judge/face": 0.1})], ignore_index=True)
+    spoilt = clean | {which: (rows, torch.cat([clean[which][1], features]))}
+    found = []
+    for given in (clean, spoilt):
+        generated, reference = given["generated"], given["reference"]
+        each = within_groups(generated[0], "judge", "gender", CLASSES, generated[1], reference)
+        found.append(
+            [each[name]["kid"] for name in CLASSES]
+            + [matched_kid(*generated, reference, "judge", {"gender": CLASSES})]
+        )
+    assert found[0] == found[1]
+    assert found[1][2]["compared"] == 0.75
+
+
 def test_a_class_that_is_never_seen_has_no_value_rather_than_a_good_one():
     records, features = world(0, [(0, 8), (0, 8)])
     found = within_groups(records, "judge", "gender", CLASSES, features, None)["female"]

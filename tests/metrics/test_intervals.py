@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import norm, ttest_1samp
 
 from fairbench.metrics.intervals import bounds_interval, mean_interval, t_interval
 
@@ -24,6 +24,20 @@ def test_close_to_the_normal_one_for_many_prompts() -> None:
     margin = 1.96 * values.std(ddof=1) / 20
     expected = (values.mean() - margin, values.mean() + margin)
     assert mean_interval(values) == pytest.approx(expected, abs=0.001)
+
+
+def test_it_is_bias_corrected_and_accelerated() -> None:
+    """Efron's formulas by hand, on a skewed sample: the percentiles that are taken are not .025 and .975."""
+    sample = np.random.default_rng(2).lognormal(0, 1, 12)
+    means = np.random.default_rng(3).choice(sample, (200_000, 12)).mean(axis=1)
+    correction = norm.ppf((means < sample.mean()).mean())
+    without = (sample.sum() - sample) / 11  # the mean without each
+    skew = ((without.mean() - without) ** 3).sum() / (6 * ((without.mean() - without) ** 2).sum() ** 1.5)
+    shifted = correction + norm.ppf([0.025, 0.975])
+    low, high = np.quantile(means, norm.cdf(correction + shifted / (1 - skew * shifted)))
+    plain = np.quantile(means, [0.025, 0.975])
+    assert mean_interval(sample) == pytest.approx((low, high), rel=0.03)
+    assert high > 1.06 * plain[1] and low > 1.06 * plain[0]
 
 
 def test_seeded_and_wider_with_more_confidence() -> None:

@@ -1,5 +1,7 @@
 """FID against scipy's matrix root, KID against its kernel sums, similarities against pandas-free means."""
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import torch
 from scipy.linalg import sqrtm
 from scipy.stats import entropy as scipy_entropy
 
+from fairbench.errors import UserError
 from fairbench.metrics.quality import fid, kid, similarity, vendi_at, vendi_score
 
 
@@ -27,10 +30,14 @@ def test_fid_by_the_formula() -> None:
     assert fid(reference, reference)["value"] == pytest.approx(0, abs=1e-6)
 
 
-def test_fid_is_refused_with_fewer_images_than_features() -> None:
-    found = fid(features(0, 5), features(1, 100))
-    assert found["value"] is None and "5 images are too few for 6 features" in found["reason"]
-    assert fid(features(0, 6), features(1, 6))["reason"] is None
+def test_fid_is_refused_where_a_covariance_is_singular() -> None:
+    found = fid(features(0, 6), features(1, 100))
+    assert found == {"value": None, "reason": "6 images are too few for 6 features: at least 7"}
+    assert np.linalg.matrix_rank(np.cov(features(0, 6).numpy(), rowvar=False)) == 5  # the seventh is needed
+    assert np.linalg.matrix_rank(np.cov(features(0, 7).numpy(), rowvar=False)) == 6
+    assert fid(features(0, 7), features(1, 7))["reason"] is None
+    one = torch.ones(1, 1)
+    assert fid(one, one)["reason"] == "1 images are too few for 1 features: at least 2"
 
 
 def test_kid_by_the_kernel() -> None:
@@ -50,7 +57,9 @@ def test_kid_by_the_kernel() -> None:
 
 
 def test_kid_of_equal_models_is_zero_on_average() -> None:
-    values = [kid(torch.randn(40, 6), torch.randn(40, 6), seed=seed) for seed in range(20)]
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.randn(20, 2, 40, 6, generator=generator)
+    values = [kid(one, other, seed=seed) for seed, (one, other) in enumerate(pairs)]
     means = np.array([value["mean"] for value in values])
     assert abs(means.mean()) < 4 * means.std() / np.sqrt(20)
 
@@ -93,5 +102,12 @@ def test_the_vendi_score_by_the_entropy_of_the_kernel(count: int, dim: int) -> N
 def test_the_vendi_score_at_a_size_is_the_mean_over_choices() -> None:
     values = features(3, 40)
     assert vendi_at(values, 40) == pytest.approx(vendi_score(values))
-    few = [vendi_score(values[torch.randperm(40)[:5]]) for _ in range(200)]
-    assert vendi_at(values, 5, draws=100) == pytest.approx(np.mean(few), rel=0.05)
+    few = [vendi_score(values[list(rows)]) for rows in combinations(range(12), 2)]
+    assert vendi_at(values[:12], 2, draws=4000) == pytest.approx(np.mean(few), rel=0.01)
+    assert vendi_at(values[:12], 2) != vendi_at(values[:12], 2, seed=1)
+
+
+@pytest.mark.parametrize("n", [0, 4])
+def test_no_vendi_score_at_more_images_than_there_are(n: int) -> None:
+    with pytest.raises(UserError, match=f"the Vendi score at {n} of 3 images: name from 1 to 3"):
+        vendi_at(torch.eye(3), n)

@@ -1,5 +1,7 @@
 """The interval holds the truth at every time at once, however one stops, and becomes narrow."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -59,7 +61,7 @@ def test_it_narrows_around_the_truth_and_asks_where_the_spread_is():
     sequence = watch(chances, rng, steps=300)
     assert sequence.width < 0.12 < GapSequence(10, 2).width == 1
     assert sequence.interval[0] <= rms_gap(chances) <= sequence.interval[1]
-    assert sequence.images == 300 * 4 * 8
+    assert sequence.images == 300 * 4 * 8 and type(sequence.images) is int
     odds = sequence.ask(1)[1]
     assert odds.sum() == pytest.approx(1)
     assert odds[5:].sum() > 2 * odds[:5].sum() and odds.min() >= 0.5 / 10
@@ -71,6 +73,22 @@ def test_a_fair_model_is_bounded_from_above_and_a_one_sided_one_from_below():
     assert fair[0] == 0 and fair[1] < 0.3
     one_sided = watch(np.tile([0.0, 1.0], (10, 1)), rng, steps=150).interval
     assert one_sided[0] > 0.85 and one_sided[1] == 1
+
+
+def test_an_observation_has_the_mean_over_prompts_as_its_expectation_whatever_the_chances(monkeypatch):
+    """Over all prompts that may be drawn next, by their chances: a sum, no simulation."""
+    rng, observed = np.random.default_rng(6), []
+    monkeypatch.setattr(GapSequence, "_bet", lambda self, value, *bounds: observed.append(value))
+    counts = np.array([[8, 0], [4, 4], [7, 1], [5, 3]])
+    sequence = GapSequence(4, 2)
+    for _ in range(5):
+        chances = rng.dirichlet([1.0] * 4)
+        observed.clear()
+        for prompt in range(4):
+            deepcopy(sequence).tell([prompt], chances, counts[[prompt]])
+        assert chances @ observed == pytest.approx(squared_gap(counts).mean())
+        prompt = [int(rng.integers(4))]
+        sequence.tell(prompt, chances, counts[prompt])  # so that next time there is something to guess by
 
 
 def test_two_attributes_may_be_told_of_the_same_images():

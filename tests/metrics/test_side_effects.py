@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import bootstrap
 
 from fairbench.metrics.side_effects import obedience, occupation, preservation
 
@@ -41,6 +42,18 @@ def test_an_image_obeys_when_it_shows_the_class_that_is_named():
     assert found["age"]["mean"] == 0.5 and found["age"]["with_face"] == pytest.approx(2 / 3)
     assert found["all"]["mean"] == 0.5
     assert found["all"]["per_prompt"] == {"a": 0.5, "b": 0.5, "c": 0.5}
+
+
+def test_the_interval_is_over_prompts_however_many_images_they_have():
+    shares, images = [0.2, 0.4, 0.4, 0.6, 1.0], [5, 10, 5, 20, 50]
+    table = rows(*[(name, None, None, "male", "old", 0.9) for name in np.repeat(list("abcde"), images)])
+    people = np.concatenate([np.arange(n) < share * n for share, n in zip(shares, images, strict=True)])
+    table["j/face"] = np.where(people, 0.9, 0.1)
+    found = preservation(table.assign(dino=people.astype(float)), "j")
+    draws = bootstrap((shares,), np.mean, method="BCa", rng=np.random.default_rng(1))
+    for each in (found["people"], found["dino"]):
+        assert each["per_prompt"] == pytest.approx(dict(zip("abcde", shares, strict=True)))
+        assert each["interval"] == pytest.approx(list(draws.confidence_interval), abs=0.03)
 
 
 def test_without_a_face_nothing_is_obeyed_and_nothing_named_is_no_number():

@@ -42,6 +42,17 @@ def test_flipping_signs_is_scipys_paired_permutation_test(alternative):
     assert drawn == pytest.approx(expected.pvalue, abs=0.05)
 
 
+@pytest.mark.parametrize("alternative", ["two-sided", "greater"])
+def test_ties_are_ties_whatever_their_last_digit(alternative):
+    """Tenths, added up exactly: 0.1 + 0.2 is as much as 0.3."""
+    tenths = np.random.default_rng(0).integers(-9, 10, (200, 6))
+    sums = tenths @ np.array(list(itertools.product([1, -1], repeat=6))).T
+    own = tenths.sum(axis=1)[:, None]
+    as_large = sums >= own if alternative == "greater" else abs(sums) >= abs(own)
+    found = sign_flip_test(tenths / 10, alternative=alternative)
+    np.testing.assert_allclose(found, as_large.mean(axis=1), atol=1e-12)
+
+
 def test_a_drawn_test_is_never_certain_and_counts_what_was_observed():
     assert sign_flip_test(np.ones(50), resamples=99) == pytest.approx(1 / 100)
 
@@ -127,6 +138,14 @@ def test_the_floor_of_one_prompt_is_a_binomial_test():
     expected = binom.sf(11, 16, 0.5) + binom.cdf(4, 16, 0.5)
     assert floor_test([[12, 4]]) == pytest.approx(expected, abs=0.01)
     assert floor_test([[0, 0]]) is None
+
+
+@pytest.mark.parametrize("images", [0, 2, 5, 8])
+def test_the_floor_of_one_prompt_on_an_uneven_target_is_a_binomial_test(images):
+    k = np.arange(17)
+    as_far = abs(k / 16 - 0.1) >= abs(images / 16 - 0.1) - 1e-12
+    expected = binom.pmf(k, 16, 0.1)[as_far].sum()
+    assert floor_test([[images, 16 - images]], (0.1, 0.9)) == pytest.approx(expected, abs=0.015)
 
 
 @pytest.mark.parametrize("target", [None, (0.1, 0.2, 0.3, 0.4)])

@@ -98,6 +98,25 @@ def test_what_is_new_beside_the_bias() -> None:
     assert summarise(records(TWO), "j", ["gender"])["gender"]["corrected"] is None
 
 
+@pytest.mark.parametrize(
+    ("female", "target", "gap"), [(0.25, [0.25, 0.75], 0), (0.25, None, 0.5), (0.7, [0.25, 0.75], 0.9)]
+)
+def test_what_a_judge_adds_is_taken_out_and_the_target_too(
+    female: float, target: list[float] | None, gap: float
+) -> None:
+    """By shares alone: he calls .9 of the women and .2 of the men female, and is known from very many."""
+    said = 0.9 * female + 0.2 * (1 - female)
+    images = [FEMALE] * round(1000 * said) + [MALE] * round(1000 * (1 - said))
+    found = summarise(
+        records({"nurse": images, "pilot": images}), "j", ["gender"],
+        target=None if target is None else {"gender": target},
+        confusion={"gender": [[9_000_000, 1_000_000], [2_000_000, 8_000_000]]},
+    )["gender"]["corrected"]  # fmt: skip
+    noise = 4 * 0.25 / 1000 / 0.7**2  # of the squared gap, 0.7 the determinant of the judge's rates
+    assert found["signed"] * abs(found["signed"]) == pytest.approx(gap**2, abs=noise)
+    assert found["interval"][0] <= gap <= found["interval"][1]
+
+
 def test_a_target_that_is_not_uniform() -> None:
     found = summarise(
         records(TWO), "j", ["gender", "age"], target={"gender": [0.25, 0.75], "age": [0.5, 0.5]}

@@ -67,7 +67,7 @@ METRICS = {
     },
     "paired": {"gender": {"difference": -0.47, "p_value": 0.0001, "prompts": 20}, "gender x race": None},
     "gaming_gap": {"gender": {"value": -0.09, "interval": [-0.12, -0.06]}, "gender x race": None},
-    "notes": ["FID of original: 12 images are too few for 64 features: at least 64"],
+    "notes": ["FID of original: 12 images are too few for 64 features: at least 65"],
 }
 
 
