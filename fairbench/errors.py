@@ -29,8 +29,12 @@ class Unsupported(UserError):
     """What a method cannot do, such as being loaded; a matrix of runs passes over it and says why."""
 
 
-class CostWarning(UserWarning):
-    """What makes a run slower than it could be and changes nothing else; the command line shows its line."""
+class Notice(UserWarning):
+    """What is not done as it was asked for; the command line shows its line."""
+
+
+class CostWarning(Notice):
+    """What makes a run slower than it could be and changes nothing else."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -24,7 +24,7 @@ from fairbench.cli import (
     show,
     validate,
 )
-from fairbench.errors import CostWarning, UserError
+from fairbench.errors import Notice, UserError
 
 INTERRUPTED = 130
 
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     try:
         _refuse_a_namesake()
-        with _cost_warnings_as_lines():
+        with _notices_as_lines():
             code = app(arguments, prog_name="fairbench", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
@@ -113,19 +113,19 @@ def _report(error: Exception) -> int:
 
 
 @contextmanager
-def _cost_warnings_as_lines() -> Iterator[None]:
+def _notices_as_lines() -> Iterator[None]:
     """Show our own warnings as lines of ours, and those of the libraries as Python does."""
     show = warnings.showwarning
 
     def ours_as_lines(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, CostWarning):
+        if issubclass(category, Notice):
             _say(f"warning: {message}")
         else:
             show(message, category, *where, **more)
 
     with warnings.catch_warnings():
         warnings.showwarning = ours_as_lines
-        warnings.simplefilter("always", CostWarning)  # also of the second run of a process
+        warnings.simplefilter("always", Notice)  # also of the second run of a process
         yield
 
 
