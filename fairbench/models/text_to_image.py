@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fairbench.errors import Notice, UserError
 from fairbench.models.hooks import Conditioning, Hooks, Step, attached, classifier_free_guidance
-from fairbench.models.portions import Portions
+from fairbench.models.portions import Portions, counted_if_done
 from fairbench.models.samplers import clipping, sampler, unclipped
 from fairbench.networks import slices
 from fairbench.precision import exact
@@ -355,8 +355,10 @@ class TextToImage:
         portions, pictures = self.portions, []
 
         def sample(rows: slice) -> Tensor:
-            conditioning = self.condition(prompts[rows], seeds[rows], hooks)
-            return self.rollout(conditioning, seeds[rows], steps=steps, guidance=guidance, hooks=hooks).final
+            with counted_if_done(self):
+                conditioning = self.condition(prompts[rows], seeds[rows], hooks)
+                sampled = self.rollout(conditioning, seeds[rows], steps=steps, guidance=guidance, hooks=hooks)
+            return sampled.final
 
         with torch.inference_mode(), exact():
             for rows, latents in portions.sampled.portions(sample, len(seeds), self.device, batch_size):
