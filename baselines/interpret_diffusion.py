@@ -85,6 +85,7 @@ class InterpretDiffusion:
                 label: class_latents(context, space, k, config.images_per_class)
                 for k, label in enumerate(space.labels)
             },
+            model,
         )
         latents = torch.stack([pictures[label] for label in space.labels]).to(model.device)
         shape = _shape(model, latents[0, :1])
@@ -93,9 +94,9 @@ class InterpretDiffusion:
             for name, classes in space.classes.items()
         }
         pace = Pace(config.learning_rate, ema_decay=0.0, optimizer="adam")
-        training = Training(vectors, context.directory, settings, pace)
+        training = Training(vectors, context.directory, settings, pace, meter=lambda: context.model.unet_rows)
         learnt = training.run(context.updates, self._update(context, latents, vectors), context.log)
-        settings |= {"updates": training.progress.update, "strength": config.strength}
+        settings |= {"updates": training.state.update, "strength": config.strength}
         return Intervention(self.name, self.draw_class, learnt, settings)
 
     @contextmanager

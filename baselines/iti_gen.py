@@ -112,6 +112,7 @@ class ItiGen:
         images = kept(
             context.directory / "class_features.safetensors",
             lambda: class_features(context, clip, config.images_per_class, given),
+            model,
         )
         learnt = _vectors(space, config.vectors, model, context.seed)
         words = [_word(k) for k in range(space.size)]
@@ -138,7 +139,7 @@ class ItiGen:
             training = Training(learnt, context.directory, settings, pace)
             joint = joint_vectors(space, training.run(context.updates, accumulate, context.log))
         embeddings = dict(zip(words, joint.detach(), strict=True))
-        settings |= {"updates": training.progress.update}
+        settings |= {"updates": training.state.update}
         return Intervention(self.name, self.draw_class, settings=settings, embeddings=embeddings)
 
     @contextmanager

@@ -30,7 +30,7 @@ class Unsupported(UserError):
 
 
 class Notice(UserWarning):
-    """What a user should know of results that are there all the same; the command line shows its line."""
+    """What a user should know of a result and how it is made; the command line shows its line."""
 
 
 class CostWarning(Notice):

@@ -49,5 +49,6 @@ class AlignProp(DirectFinetuning):
             "uniform": torch.rand((), generator=generator).item(),
             "fixed": FIXED,
         }[self.config.truncation]
-        first = min(max(int(share * len(sampler)), 0), len(sampler) - 1)
+        latest = int(sampler.onto().nonzero().max())  # with some samplers the last step moves nothing
+        first = min(max(int(share * len(sampler)), 0), latest)
         return GradientRule.last(sampler, len(sampler) - first)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fairbench.attributes import AttributeSpace
 from fairbench.intervention import FitContext
+from fairbench.models.text_to_image import TextToImage
 from fairbench.seeding import image_seed
 from fairbench.storage import atomic_write_tensors
 from fairbench.wording import described
@@ -35,10 +36,17 @@ def class_latents(context: FitContext, space: AttributeSpace, k: int, count: int
     return torch.cat(batches)
 
 
-def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return what ``make()`` made, from the file ``path`` if it did so before."""
-    from safetensors.torch import load
+def kept(path: Path, make: Callable[[], dict[str, Tensor]], model: TextToImage) -> dict[str, Tensor]:
+    """Return what ``make()`` made with ``model``, from the file ``path`` if it did so before.
 
+    What it cost is counted either way: an interrupted run costs what an uninterrupted one does.
+    """
+    from safetensors import safe_open
+
+    before = model.unet_rows
     if not path.exists():
-        atomic_write_tensors(path, make())
-    return load(path.read_bytes())
+        made = make()
+        atomic_write_tensors(path, made, {"unet_rows": str(model.unet_rows - before)})
+    with safe_open(path, "pt") as file:
+        model.unet_rows = before + int((file.metadata() or {}).get("unet_rows", 0))
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a mapping

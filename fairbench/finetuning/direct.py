@@ -109,7 +109,14 @@ class DirectFinetuning:
                 config.lr_schedule,
                 config.warmup,
             )
-            training = Training(tuned.parameters, context.directory, settings, pace, processes)
+            training = Training(
+                tuned.parameters,
+                context.directory,
+                settings,
+                pace,
+                processes,
+                meter=lambda: context.model.unet_rows,
+            )
             averaged = training.run(context.updates, update, context.log)
             weights = tuned.exported(averaged)
         return Intervention(

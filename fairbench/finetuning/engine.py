@@ -69,6 +69,8 @@ class Training:
     pace : Pace
     processes : Processes
         Gradients are added up over them; the first one keeps the state and the log.
+    meter : callable
+        Tells how many rows have gone through a U-Net so far; those of every update are logged.
     """
 
     def __init__(
@@ -78,13 +80,14 @@ class Training:
         settings: Mapping[str, Any],
         pace: Pace,
         processes: Processes | None = None,
+        meter: Callable[[], int] = lambda: 0,
     ) -> None:
         self.average = RunningAverage(parameters, pace.ema_decay)
         self.state = State()
         self._parameters, self._pace = dict(parameters), pace
         self._settings = json.loads(json.dumps(settings))
         self._optimiser = make_optimiser(pace.optimizer, self._parameters.values(), pace.learning_rate)
-        self._processes = processes or Processes()
+        self._processes, self._meter = processes or Processes(), meter
         self._path = directory / STATE
         if self._path.exists():
             self._load()
@@ -120,7 +123,7 @@ class Training:
         return self.average.values
 
     def _update(self, accumulate: Callable[[int], Log], updates: int) -> Log:
-        began, pace = time.perf_counter(), self._pace
+        began, rows, pace = time.perf_counter(), self._meter(), self._pace
         rate = pace.learning_rate * rate_factor(pace.lr_schedule, self.state.update, updates, pace.warmup)
         row, norm = self._gradient(accumulate)
         self.state.update += 1
@@ -137,6 +140,7 @@ class Training:
             "gradient_norm": norm,
             "clipped": self.state.clipped,
             "nonfinite": self.state.nonfinite,
+            "unet_rows": self._meter() - rows,
             "seconds": time.perf_counter() - began,
         }
 

@@ -5,24 +5,13 @@ A sampler is an affine map of its noise predictions; unit impulses read its coef
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, get_args
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from fairbench.errors import UserError, unknown
 from fairbench.finetuning.settings import Mode
-
-
-class _NoSamplerNoise(TorchFunctionMode):
-    """Turn every Gaussian draw into zeros, so that a stochastic sampler shows its deterministic part."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        return torch.zeros_like(result) if func in (torch.randn, torch.randn_like) else result
+from fairbench.models.samplers import ANOTHER, NoSamplerNoise, sampler, unclipped
 
 
 def direct_path_gains(scheduler: Any, num_inference_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,7 +36,7 @@ def direct_path_gains(scheduler: Any, num_inference_steps: int) -> tuple[torch.T
     Raises
     ------
     UserError
-        If the scheduler does not predict noise, or the number of steps is not positive.
+        If the scheduler does not predict noise, cannot take so many steps, or divides by zero in one of them.
 
     Examples
     --------
@@ -101,41 +90,46 @@ def probed(scheduler: Any, num_inference_steps: int) -> tuple[torch.Tensor, torc
     >>> gains.round(decimals=3).tolist(), scales.tolist()
     ([[-2.0]], [1.0])
     """
-    if num_inference_steps < 1:
-        raise UserError(f"the number of denoising steps must be at least 1, not {num_inference_steps}")
-    if num_inference_steps > (most := scheduler.config.num_train_timesteps):
-        raise UserError(f"the number of denoising steps must be at most {most}, not {num_inference_steps}")
     predicts = scheduler.config.get("prediction_type", "something else")
     if predicts != "epsilon":
         raise UserError(
             f"direct finetuning needs a model that predicts noise (prediction_type epsilon); "
             f"{type(scheduler).__name__} is set to {predicts}"
         )
-    nonlinear = {key: False for key in ("clip_sample", "thresholding") if key in scheduler.config}
-    probe = type(scheduler).from_config(scheduler.config, **nonlinear)
-    probe.set_timesteps(num_inference_steps)
+    probe = sampler(unclipped(scheduler), num_inference_steps)
     count = len(probe.timesteps)
     impulses = torch.eye(count, dtype=torch.float64).reshape(count, count, 1, 1, 1)
     latents, one = torch.zeros_like(impulses[0]), torch.ones((), dtype=torch.float64)
     after, scales = [], []
-    with torch.no_grad(), _NoSamplerNoise():
+    with torch.no_grad(), NoSamplerNoise():
         for impulse, timestep in zip(impulses, probe.timesteps, strict=True):
             scales.append(torch.as_tensor(probe.scale_model_input(one, timestep)))
             latents = probe.step(impulse, timestep, latents, return_dict=False)[0]
             after.append(latents.flatten().double())
-    return probe.timesteps.clone(), torch.stack(after), torch.stack(scales).double()
+    gains = torch.stack(after)
+    if not gains.isfinite().all():
+        raise UserError(
+            f"{type(probe).__name__} divides by zero within {num_inference_steps} steps: {ANOTHER}"
+        )
+    return probe.timesteps.clone(), gains, torch.stack(scales).double()
 
 
 def step_weights(timesteps: torch.Tensor, gains: torch.Tensor, mode: str, scheduler: Any) -> torch.Tensor:
     r"""Return the weight of every step in the adjusted gradient :math:`\sum_i w_i (d\epsilon_i/d\theta)^T g`.
 
     - ``raw``: :math:`w_i = a_i`, the sampler's own gains;
-    - ``standardised``: :math:`w_i = -(\prod_j |a_j|)^{1/S}`, the same for every step (no step dominates);
+    - ``standardised``: :math:`w_i = -(\prod_j |a_j|)^{1/S}`, the same for all S steps (none dominates);
+      steps that some samplers have and that do not move the image, :math:`a_i = 0`, stay out of it;
     - ``official``: :math:`w_i = a_i c_i / (\prod_j c_j)^{1/S}` with
       :math:`c_i = \sqrt{\bar\alpha_i}\sqrt{1-\bar\alpha_i}/(1-\alpha_i)` on the training schedule, what the
       authors' code does (arXiv 2311.07604): flat for DDPM, uneven for other samplers.
 
     Shapes: all (S,), float64.
+
+    Raises
+    ------
+    UserError
+        If ``official`` asks for what the scheduler does not have.
 
     Examples
     --------
@@ -146,13 +140,27 @@ def step_weights(timesteps: torch.Tensor, gains: torch.Tensor, mode: str, schedu
     if mode == "raw":
         return gains
     if mode == "standardised":
-        return -_geometric_mean(gains[gains != 0].abs()).expand_as(gains)
+        moves = gains != 0
+        return -_geometric_mean(gains[moves].abs()) * moves
     if mode == "official":
-        index = timesteps.round().long().cpu()
-        cumulative = scheduler.alphas_cumprod.double().cpu()[index]
-        correction = (cumulative * (1 - cumulative)).sqrt() / scheduler.betas.double().cpu()[index]
+        cumulative = signal_left(scheduler, timesteps)
+        added = scheduler.betas.double().cpu()[timesteps.round().long().cpu()]
+        correction = (cumulative * (1 - cumulative)).sqrt() / added
         return gains * correction / _geometric_mean(correction)
     raise unknown("gradient mode", mode, get_args(Mode))
+
+
+def signal_left(scheduler: Any, timesteps: torch.Tensor) -> torch.Tensor:
+    r"""Return :math:`\bar\alpha` of the training schedule at some timesteps, float64.
+
+    Raises
+    ------
+    UserError
+        If the scheduler has no such schedule.
+    """
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise UserError(f"{type(scheduler).__name__} has no training schedule of alphas: {ANOTHER}")
+    return scheduler.alphas_cumprod.double().cpu()[timesteps.round().long().cpu()]
 
 
 def _geometric_mean(values: torch.Tensor) -> torch.Tensor:

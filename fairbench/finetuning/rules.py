@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fairbench.errors import UserError
-from fairbench.finetuning.gains import probed, step_weights
+from fairbench.finetuning.gains import probed, signal_left, step_weights
 from fairbench.seeding import generators, image_seed
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Sampler:
         r"""Return :math:`\sqrt{\bar\alpha}` and :math:`\sqrt{1-\bar\alpha}` at a step."""
         if (scale := self.scales[step]) != 1:  # such samplers add noise to z_0 and scale both for the U-Net
             return scale.item(), (1 - scale**2).sqrt().item()
-        cumulative = self.scheduler.alphas_cumprod[self.timesteps[step].round().long().cpu()].double()
+        cumulative = signal_left(self.scheduler, self.timesteps[step])
         return cumulative.sqrt().item(), (1 - cumulative).sqrt().item()
 
     def onto(self, stop: int | None = None) -> torch.Tensor:
@@ -116,7 +116,7 @@ class GradientRule:
         Raises
         ------
         UserError
-            If there are fewer steps.
+            If there are fewer steps, or they do not move the image.
         """
         if not 1 <= count <= len(sampler):
             raise UserError(
@@ -125,7 +125,13 @@ class GradientRule:
             )
         place = torch.arange(len(sampler))
         first = len(sampler) - count
-        return cls(sampler.onto().where(place >= first, 0), place > first)
+        weights = sampler.onto().where(place >= first, 0)
+        if not weights.any():
+            raise UserError(
+                f"the last {count} steps of {type(sampler.scheduler).__name__} do not move the image: "
+                "train more of them, or choose another sampler"
+            )
+        return cls(weights, place > first)
 
 
 def only(weights: torch.Tensor, steps: Iterable[int]) -> torch.Tensor:
@@ -142,27 +148,30 @@ def adjusted_rule(sampler: Sampler, mode: str, count: int | None, generator: tor
     UserError
         If ``count`` is more than the steps there are.
     """
-    if (count or 0) > len(sampler):
+    weights = step_weights(sampler.timesteps, sampler.onto(), mode, sampler.scheduler)
+    if (count or 0) > (most := int(weights.count_nonzero())):
         raise UserError(
-            f"timesteps_per_update is {count}, but there are only {len(sampler)} denoising steps: "
+            f"timesteps_per_update is {count}, but only {most} denoising steps move the image: "
             "give at most as many"
         )
-    weights = step_weights(sampler.timesteps, sampler.onto(), mode, sampler.scheduler)
-    return GradientRule.detached(subsample(weights, count or len(sampler), generator))
+    return GradientRule.detached(subsample(weights, count or most, generator))
 
 
 def subsample(weights: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    r"""Keep a stratified random ``count`` of the S step weights, scaled so that their mean is the full sum.
+    r"""Keep a stratified random ``count`` of S step weights, scaled so that their mean is the full sum.
 
+    S counts those that are not zero.
     One point falls uniformly into each of ``count`` equal stretches of [0, S); a step is used as often as
     it was hit, with weight :math:`S/K`. ``count`` = S leaves the weights as they are.
     """
-    total = len(weights)
+    learning = weights.nonzero().flatten()
+    total = len(learning)
     within = torch.rand(count, dtype=torch.float64, generator=generator)
     steps = (
         ((torch.arange(count) + within) * total / count).long().clamp(max=total - 1)
     )  # rounding may reach S itself
-    return weights * torch.bincount(steps, minlength=total).to(weights) * (total / count)
+    hits = torch.bincount(learning[steps], minlength=len(weights))
+    return weights * hits.to(weights) * (total / count)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from fairbench.finetuning.processes import Processes
 from fairbench.finetuning.rules import GradientRule, Sampler, views
 from fairbench.finetuning.semantics import OriginalPictures
 from fairbench.models.capacity import attempt, tell, too_large
+from fairbench.models.portions import counted_if_done, uncounted
 from fairbench.precision import fast
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Update:
         sampling = {"steps": settings.steps, "guidance": settings.guidance}
 
         def original(texts: list[str], seeds: list[int]) -> torch.Tensor:
-            with tuned.off():
+            with tuned.off(), uncounted(model):  # whichever run comes first makes them for all
                 return model.generate(texts, seeds, batch_size=len(seeds), **sampling).to(model.device)
 
         originals = OriginalPictures(
@@ -119,6 +120,10 @@ class Update:
             raise too_large(model.device, "finetuned on")
 
     def _accumulate(self, number: int) -> dict[str, Any]:
+        with counted_if_done(self.context.model):
+            return self._counted(number)
+
+    def _counted(self, number: int) -> dict[str, Any]:
         model, settings, hooks = self.context.model, self.settings, self.tuned.hooks
         whole = self.batches[number]
         rule = self.rule(self.sampler, whole.generator)

@@ -45,8 +45,8 @@ class Model(Protocol):
     def most_steps(self) -> int | None:
         """The largest number of sampling steps; None where nobody knows."""
 
-    def check(self, prompts: Sequence[str]) -> None:
-        """Raise a ``UserError`` where it cannot draw a prompt."""
+    def check(self, prompts: Sequence[str], steps: int | None = None) -> None:
+        """Raise a ``UserError`` where it cannot draw a prompt, or not in so many steps."""
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int | None, guidance: float | None
@@ -81,7 +81,7 @@ class PluginModel:
         """What it counts, if it does."""
         return getattr(self.made, "unet_rows", 0)
 
-    def check(self, prompts: Sequence[str]) -> None:
+    def check(self, prompts: Sequence[str], steps: int | None = None) -> None:
         """Ask it, or else generate one image, so that what cannot work fails before anything is written."""
         if hasattr(self.made, "check"):
             self.made.check(prompts)
@@ -118,7 +118,7 @@ class FunctionModel:
         if "<" in self.name:
             raise UserError("a function without a name needs one: give name=...")
 
-    def check(self, prompts: Sequence[str]) -> None:
+    def check(self, prompts: Sequence[str], steps: int | None = None) -> None:
         """Accept any prompt: a call may be dear, and cannot be known to be without effect."""
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int], **_: Any) -> Tensor:

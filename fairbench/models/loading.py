@@ -58,8 +58,9 @@ HUB_FILES = [
 ]
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "ddpm": ("DDPMScheduler", {}),
+    # both clip by default, where the configuration that they are made from does not say
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
     # from the most to the least noise of the training: as in diffusers 0.19, which arXiv 2311.07604 used
     "dpm": (
         "DPMSolverMultistepScheduler",

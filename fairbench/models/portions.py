@@ -88,6 +88,17 @@ def uncounted(model: TextToImage) -> Iterator[None]:
         model.unet_rows = rows
 
 
+@contextmanager
+def counted_if_done(model: TextToImage) -> Iterator[None]:
+    """Leave ``unet_rows`` as it is where the memory runs out: it is done again."""
+    rows = model.unet_rows
+    try:
+        yield
+    except RuntimeError:
+        model.unet_rows = rows
+        raise
+
+
 def decoded_on_cpu(model: TextToImage, area: int) -> int:
     """Return how many images of ``area`` latent pixels are decoded at once on a CPU."""
     return max(1, PIXELS_ON_CPU // (area * _enlarged(model) ** 2))

@@ -6,6 +6,7 @@ From top to bottom: prompts -> conditioning -> noise -> latents step by step -> 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,10 +16,11 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from fairbench.errors import UserError
+from fairbench.errors import Notice, UserError
 from fairbench.models.generators import check_finite
 from fairbench.models.hooks import Conditioning, Hooks, Step, attached, classifier_free_guidance
-from fairbench.models.portions import Portions
+from fairbench.models.portions import Portions, counted_if_done
+from fairbench.models.samplers import clipping, sampler, unclipped
 from fairbench.networks import slices
 from fairbench.precision import exact
 from fairbench.seeding import generators
@@ -71,9 +73,10 @@ class Trajectory:
 class TextToImage:
     """A diffusers ``StableDiffusionPipeline`` whose stages can be called, differentiated and hooked into.
 
-    All weights are frozen and the pipeline's own scheduler is only ever read. Embeddings, latents and noise
-    predictions are float32, whatever the precision of the weights, and so are all sums of their gradients.
-    ``unet_rows`` counts all rows that went through the U-Net.
+    All weights are frozen, and the pipeline's own scheduler is only ever read. It never clips: latents are
+    not confined to the range of pixels. Embeddings, latents and noise predictions are float32, whatever the
+    precision of the weights, and so are all sums of their gradients. ``unet_rows`` counts all rows that went
+    through the U-Net.
     """
 
     def __init__(self, pipeline: Any, name: str, defaults: Defaults | None = None) -> None:
@@ -81,6 +84,14 @@ class TextToImage:
         self.name = name
         self.defaults = defaults or Defaults()
         self.unet_rows = 0
+        if found := clipping(pipeline.scheduler):
+            warnings.warn(
+                f"the scheduler of {name} asks for {' and '.join(found)}, which is for pixels: "
+                "no latent is clipped",
+                Notice,
+                stacklevel=2,
+            )
+            pipeline.scheduler = unclipped(pipeline.scheduler)
         for network in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
             network.requires_grad_(False).eval()
         # a third faster for float32 convolutions on a CPU, and what tensor cores want
@@ -110,12 +121,13 @@ class TextToImage:
     @property
     def most_steps(self) -> int | None:
         """The number of timesteps that it was trained with, which no sampler can exceed."""
-        most: int | None = self.pipeline.scheduler.config.num_train_timesteps
+        most: int | None = self.pipeline.scheduler.config.get("num_train_timesteps")
         return most
 
-    def check(self, prompts: Sequence[str]) -> None:
-        """Raise a ``UserError`` where a prompt is too long."""
+    def check(self, prompts: Sequence[str], steps: int | None = None) -> None:
+        """Raise a ``UserError`` where a prompt is too long, or the sampler cannot take so many steps."""
         self.tokens(prompts)
+        sampler(self.pipeline.scheduler, self.defaults.steps if steps is None else steps)
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Return the embeddings of N prompts, padded to the length that the tokenizer takes.
@@ -203,7 +215,7 @@ class TextToImage:
         progress
             Called as ``progress(done, total)`` after every step.
         """
-        scheduler = self._scheduler(steps)
+        scheduler = sampler(self.pipeline.scheduler, steps)
         sources = generators(seeds)
         latents = self._draw(sources) * scheduler.init_noise_sigma
         extra = {"generator": sources} if "generator" in inspect.signature(scheduler.step).parameters else {}
@@ -344,8 +356,10 @@ class TextToImage:
         portions, pictures = self.portions, []
 
         def sample(rows: slice) -> Tensor:
-            conditioning = self.condition(prompts[rows], seeds[rows], hooks)
-            return self.rollout(conditioning, seeds[rows], steps=steps, guidance=guidance, hooks=hooks).final
+            with counted_if_done(self):
+                conditioning = self.condition(prompts[rows], seeds[rows], hooks)
+                sampled = self.rollout(conditioning, seeds[rows], steps=steps, guidance=guidance, hooks=hooks)
+            return sampled.final
 
         with torch.inference_mode(), exact():
             for rows, latents in portions.sampled.portions(sample, len(seeds), self.device, batch_size):
@@ -361,16 +375,6 @@ class TextToImage:
         size = config.sample_size
         shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))
         return torch.stack([torch.randn(shape, generator=source) for source in sources]).to(self.device)
-
-    def _scheduler(self, steps: int) -> Any:
-        """Return a fresh scheduler: multistep ones remember, and the pipeline's is not ours to set."""
-        template = self.pipeline.scheduler
-        most = template.config.num_train_timesteps
-        if not 1 <= steps <= most:
-            raise UserError(f"the number of denoising steps must be from 1 to {most}, not {steps}")
-        scheduler = type(template).from_config(template.config)
-        scheduler.set_timesteps(steps)  # on the CPU: a sampler looks them up, and must not wait for the card
-        return scheduler
 
 
 def _first(network: torch.nn.Module) -> torch.nn.Parameter:

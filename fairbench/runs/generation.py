@@ -138,19 +138,20 @@ def generate_with(
     progress: Callable[[int], None],
     *,
     kept: Kept,
+    count: Callable[[float], None] = lambda rows: None,
     **options: Any,
-) -> float | None:
-    """Generate what is missing with ``model``, see `generate_missing`; return its U-Net rows per image.
+) -> None:
+    """Generate what is missing with ``model``, see `generate_missing`.
 
-    None where nothing was missing or nobody counted. ``options`` go to ``model.generate``.
+    ``count`` is told of every batch, before it is written, how many U-Net rows each of its images took, where
+    anybody counts. ``options`` go to ``model.generate``.
     """
 
     def generate(prompts: Sequence[str], seeds: Sequence[int]) -> "Tensor":
-        return model.generate(prompts, seeds, **options)
+        before = model.unet_rows
+        images = model.generate(prompts, seeds, **options)
+        if spent := model.unet_rows - before:
+            count(spent / len(prompts))
+        return images
 
-    before = model.unet_rows
-    made = generate_missing(
-        generate, rows, directory, progress, at_once=lambda: model.images_at_once, kept=kept
-    )
-    spent = model.unet_rows - before
-    return spent / made if made and spent else None
+    generate_missing(generate, rows, directory, progress, at_once=lambda: model.images_at_once, kept=kept)

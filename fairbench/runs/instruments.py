@@ -142,15 +142,15 @@ def _check_prompts(plan: Plan, model: Model, features: Sequence[ImageFeatures]) 
     """Try every prompt, and the number of steps, before anything is written."""
     import torch
 
-    test, training = ([prompt.text for prompt in prompts] for prompts in (plan.test, plan.training))
-    with torch.inference_mode():
-        model.check([*test, *training])
-        for network in features:
-            if network.tokenizer is not None:
-                network.text(test)
     steps, most = plan.config.steps, model.most_steps
     if most and steps and steps > most:
         raise UserError(f"--steps {steps}: the sampler of {plan.config.model} takes at most {most}")
+    test, training = ([prompt.text for prompt in prompts] for prompts in (plan.test, plan.training))
+    with torch.inference_mode():
+        model.check([*test, *training], steps)
+        for network in features:
+            if network.tokenizer is not None:
+                network.text(test)
 
 
 def _reference(config: RunConfig, suite: PromptSuite | None, prompts: Sequence[Prompt]) -> Any | None:

@@ -4,8 +4,7 @@ original images -> finetuning -> debiased images of the same noise -> records ->
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from fairbench.runs.inputs import input_hashes
 from fairbench.runs.instruments import check_fit, describe, load_instruments
 from fairbench.runs.plan import Plan, make_plan
 from fairbench.runs.session import Paint, Session, finished
-from fairbench.runs.training import TrainingLog, Watch, fit_context
+from fairbench.runs.training import RowMeter, TrainingLog, Watch, fit_context
 from fairbench.scoring.reference_images import check_reference, record_reference
 from fairbench.storage import atomic_write_table
 from fairbench.store.layout import TRAINING_LOG, RunDirectory, default_directory
@@ -198,8 +197,10 @@ class _Stages:
         plan = self.plan
         log = TrainingLog(self.place.training / "log.jsonl")
         watch = Watch(log, plan.config.stop_on, self.warn)
+        meter = RowMeter(lambda: self.model.unet_rows)
 
         def tell(row: dict[str, Any]) -> bool:
+            meter.tell(row)
             self.progress("finetuning", int(row["update"]), plan.updates)
             return watch(row)
 
@@ -208,9 +209,11 @@ class _Stages:
             Processes().call(True)
         with self.session.stage("finetuning"):
             self.progress("finetuning", 0, plan.updates)
-            with self._training_rows():
-                learnt = plan.method.fit(context)
-            atomic_write_table(self.place / TRAINING_LOG, log.table())
+            learnt = plan.method.fit(context)
+            table = log.table()
+            atomic_write_table(self.place / TRAINING_LOG, table)
+            counted = self.session.provenance.unet_rows
+            self.session.note(unet_rows=counted.model_copy(update={"training": meter.total(table)}))
         return replace(learnt, settings=context.description() | learnt.settings)
 
     def _keep(self, intervention: Intervention) -> Intervention:
@@ -251,23 +254,12 @@ class _Stages:
     ) -> None:
         config, kept = self.plan.config, self.session.kept
         options |= {"steps": config.steps, "guidance": config.guidance}
-        spent = generate_with(self.model, rows, self.place.path, tell, kept=kept, **options)
-        if spent is not None:
-            self._count(str(rows["variant"].iloc[0]), spent)
+        count = partial(self._count, str(rows["variant"].iloc[0]))
+        generate_with(self.model, rows, self.place.path, tell, kept=kept, count=count, **options)
 
     def _count(self, variant: str, rows: float) -> None:
         """Note the U-Net's rows for one image."""
         counted = self.session.provenance.unet_rows
-        per_image = counted.per_image | {variant: rows}
-        self.session.note(unet_rows=counted.model_copy(update={"per_image": per_image}))
-
-    @contextmanager
-    def _training_rows(self) -> Iterator[None]:
-        """Count the U-Net's rows also of a training that is interrupted."""
-        before = self.model.unet_rows
-        try:
-            yield
-        finally:
-            counted = self.session.provenance.unet_rows
-            training = (counted.training or 0) + self.model.unet_rows - before
-            self.session.note(unet_rows=counted.model_copy(update={"training": training}))
+        if counted.per_image.get(variant) != rows:
+            per_image = counted.per_image | {variant: rows}
+            self.session.note(unet_rows=counted.model_copy(update={"per_image": per_image}))

@@ -130,6 +130,28 @@ def _read(line: str) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
+class RowMeter:
+    """Counts the U-Net rows of a training: each update once, however often it was interrupted.
+
+    Parameters
+    ----------
+    read
+        Tells how many rows have gone through the U-Net so far.
+    """
+
+    def __init__(self, read: Callable[[], int]) -> None:
+        self._read, self._before, self._of_updates = read, read(), 0
+
+    def tell(self, row: Mapping[str, Any]) -> None:
+        """Take in what this process logs of an update."""
+        self._of_updates += row.get("unet_rows", 0)
+
+    def total(self, table: "pd.DataFrame") -> int:
+        """Return the rows of all updates in ``table``, and those that were spent here besides updates."""
+        logged = int(table["unet_rows"].sum()) if "unet_rows" in table else 0
+        return logged + self._read() - self._before - self._of_updates
+
+
 class Watch:
     """Takes one row of the log per update; true means: stop here.
 

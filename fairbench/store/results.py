@@ -313,6 +313,8 @@ class UnetRows(Result):
     per_image: dict[str, float] = {}
     """Variant -> rows for one image."""
     training: int | None = None
+    """Forward rows of all updates, each once, and of what they learn from; not of the original pictures that
+    they are compared with, which runs share."""
 
 
 class Provenance(Result):

@@ -1,8 +1,10 @@
 """Direct-path gains and step weights against autograd through the real schedulers and published numbers."""
 
 import diffusers
+import numpy as np
 import pytest
 import torch
+from scipy.stats import gmean
 
 from fairbench.errors import UserError
 from fairbench.finetuning.gains import direct_path_gains, step_weights
@@ -98,7 +100,7 @@ def test_other_predictions_are_refused_plainly(scheduler):
 
 
 def test_no_steps_are_refused():
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(UserError, match="from 1 to 1000, not 0"):
         direct_path_gains(SCHEDULERS["ddim"](), 0)
 
 
@@ -128,6 +130,75 @@ def test_standardised_weights_are_even_and_keep_the_geometric_mean():
     weights = step_weights(timesteps, gains, "standardised", scheduler)
     assert (weights == weights[0]).all() and weights[0] < 0
     torch.testing.assert_close(weights.abs().prod(), gains.abs().prod(), rtol=1e-9, atol=0)
+
+
+IDLE = {
+    "kdpm2": (lambda: diffusers.KDPM2DiscreteScheduler(**STABLE_DIFFUSION), 11, 23),
+    "dpm-single": (
+        lambda: diffusers.DPMSolverSinglestepScheduler(
+            **STABLE_DIFFUSION, solver_order=3, algorithm_type="dpmsolver", final_sigmas_type="sigma_min"
+        ),
+        4,
+        12,
+    ),
+    "ddim-linspace": (
+        lambda: diffusers.DDIMScheduler(**CLIPLESS, timestep_spacing="linspace", set_alpha_to_one=False),
+        1,
+        12,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_steps_that_do_not_move_the_image_have_no_standardised_weight(name):
+    make, idle, total = IDLE[name]
+    expected = gains_by_autograd(make(), 12).double().numpy()
+    assert (int((expected == 0).sum()), len(expected)) == (idle, total)
+    timesteps, gains = direct_path_gains(make(), 12)
+    weights = step_weights(timesteps, gains, "standardised", make()).numpy()
+    assert (weights[expected == 0] == 0).all()
+    np.testing.assert_allclose(weights[expected != 0], -gmean(np.abs(expected[expected != 0])), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "message"),
+    [
+        (
+            diffusers.UniPCMultistepScheduler(**STABLE_DIFFUSION, solver_type="bh1"),
+            10,
+            "UniPC.* divides by zero",
+        ),
+        (
+            diffusers.DDIMScheduler(**CLIPLESS, rescale_betas_zero_snr=True, timestep_spacing="trailing"),
+            10,
+            "rescale_betas_zero_snr begins where all is noise",
+        ),
+        (
+            diffusers.DDPMScheduler(**CLIPLESS, variance_type="learned_range"),
+            10,
+            "DDPM.* cannot take 10 steps",
+        ),
+        (diffusers.UnCLIPScheduler(), 1, "UnCLIPScheduler cannot take 1 steps"),
+        (diffusers.PNDMScheduler(**STABLE_DIFFUSION), 3, "PNDMScheduler cannot take 3 steps"),
+    ],
+    ids=lambda value: type(value).__name__ if hasattr(value, "config") else "",
+)
+def test_gains_are_numbers_or_there_is_one_line(scheduler, steps, message):
+    with pytest.raises(UserError, match=message):
+        direct_path_gains(scheduler, steps)
+
+
+def test_a_scheduler_without_training_timesteps_is_one_line():
+    without = diffusers.DDIMScheduler(**CLIPLESS)
+    without._internal_dict = {k: v for k, v in without.config.items() if k != "num_train_timesteps"}
+    with pytest.raises(UserError, match="DDIMScheduler has no training timesteps"):
+        direct_path_gains(without, 10)
+
+
+def test_official_weights_need_a_training_schedule():
+    scheduler = diffusers.EDMEulerScheduler()
+    with pytest.raises(UserError, match="EDMEulerScheduler has no training schedule"):
+        step_weights(*direct_path_gains(scheduler, 5), "official", scheduler)
 
 
 def test_raw_weights_are_the_gains_and_unknown_modes_are_refused():

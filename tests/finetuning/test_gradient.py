@@ -83,6 +83,18 @@ def test_exact_is_backpropagation_through_the_whole_chain(model):
     assert relative_error(gathered(model), one_graph(model, detach=False)) < 1e-4
 
 
+@pytest.mark.filterwarnings("ignore::fairbench.errors.Notice")
+def test_a_scheduler_that_asks_for_clipping_is_trained_as_it_samples():
+    """The gains know of no clipping: once it bent the samples alone, and the gradient pointed elsewhere."""
+    pipeline = tiny_pipeline("ddim")
+    pipeline.scheduler = pipeline.scheduler.from_config(pipeline.scheduler.config, clip_sample=True)
+    model = TextToImage(pipeline, "tiny")
+    model.pipeline.text_encoder.requires_grad_(True)
+    _, gains = path_gains(pipeline.scheduler, STEPS)
+    exact_gradient(model, *kept_rollout(model), gains, guidance=GUIDANCE)
+    assert relative_error(gathered(model), one_graph(model, detach=False)) < 1e-4
+
+
 def test_raw_is_exact_where_the_network_ignores_its_latents(model, monkeypatch):
     predict = TextToImage.predict_noise
     blind = lambda self, latents, *rest, **named: predict(self, torch.ones_like(latents), *rest, **named)  # noqa: E731
@@ -126,6 +138,15 @@ def test_subsets_are_stratified_and_unbiased(total, count):
     assert ((hits.mean(0) - count / total).abs() <= 4.5 * spread + 1e-9).all()
     if total % count == 0:  # the stretches end between steps, so each holds exactly one hit
         assert (hits.reshape(8000, count, -1).sum(2) == 1).all()
+
+
+def test_subsets_are_of_the_steps_that_have_a_weight():
+    """Of these four there are two at a time, however many others lie between them."""
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.tensor([0.0, -1, 0, -2, 0, 0, -3, -4, 0], dtype=torch.float64)
+    draws = torch.stack([subsample(weights, 2, generator) for _ in range(4000)])
+    assert ((draws != 0).sum(1) == 2).all()
+    torch.testing.assert_close(draws.mean(0), weights, rtol=0.1, atol=0)
 
 
 def test_all_steps_are_the_whole_sum():

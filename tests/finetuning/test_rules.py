@@ -10,6 +10,7 @@ from fairbench.errors import UserError
 from fairbench.finetuning.gradient import kept_steps, rule_gradient
 from fairbench.finetuning.rules import GradientRule, Sampler, views
 from fairbench.methods.alignprop import AlignProp
+from fairbench.methods.biased_dft import BiasedDFT
 from fairbench.methods.draft_k import DraftK
 from fairbench.methods.drtune import DRTune
 from fairbench.methods.naive_dft import NaiveDFT
@@ -192,6 +193,22 @@ def test_more_steps_than_there_are_is_a_mistake(model, method, settings):
     sampler = Sampler.of(model.pipeline.scheduler, STEPS)
     with pytest.raises(UserError, match="give at most as many"):
         rule_of(method, sampler, **settings)
+
+
+def test_steps_that_do_not_move_the_image_are_not_all_that_learns():
+    """The last step of this sampler stays where it is."""
+    scheduler = diffusers.DDIMScheduler(
+        **BETAS, clip_sample=False, timestep_spacing="linspace", set_alpha_to_one=False
+    )
+    sampler = Sampler.of(scheduler, 10)
+    with pytest.raises(UserError, match="the last 1 steps of DDIMScheduler do not move the image"):
+        rule_of(DraftK, sampler)
+    assert rule_of(DraftK, sampler, last=2).weights.count_nonzero() == 1
+    for seed in range(20):
+        assert rule_of(AlignProp, sampler, seed).weights.any()
+    assert rule_of(BiasedDFT, sampler, timesteps_per_update=9).weights.count_nonzero() == 9
+    with pytest.raises(UserError, match="only 9 denoising steps move the image"):
+        rule_of(BiasedDFT, sampler, timesteps_per_update=10)
 
 
 def test_all_steps_from_the_last_are_the_whole_chain():
