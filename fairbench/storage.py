@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+LARGEST_YAML, LARGEST_JSON = 4 * 2**20, 64 * 2**20
+"""Bytes of a file: what people write is far smaller."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OCCUPIED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
@@ -95,8 +98,10 @@ def read_json(path: Path | str, worded: Callable[[object], str] | None = None) -
     UserError
         It cannot be read, is not JSON, or holds no object; ``worded`` makes the message from what is wrong.
     """
+    from fairbench.parsing import parse_json
+
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(read_text(path, LARGEST_JSON))
         if not isinstance(content, dict):
             raise ValueError("it is not a JSON object")
     except (OSError, ValueError) as error:
@@ -110,34 +115,49 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     Raises
     ------
     UserError
-        The file is missing, may not be read, is not YAML, or holds no mapping.
+        The file is missing, may not be read, is no regular file or too large, is not YAML, repeats a key, or
+        holds no mapping.
     """
-    path = Path(path)
     try:
-        text = path.read_bytes().decode()
+        text = read_text(path, LARGEST_YAML)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text") from None
+    except ValueError as error:  # a zero byte in the path
+        raise UserError(f"{path}: cannot be read: {error}") from None
     return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """Read YAML text that holds a mapping; ``where`` names it in a ``UserError``."""
-    import yaml
+    from fairbench import parsing
 
     try:
-        content = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{where}: is not YAML: {error.problem}{line}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-01
-        raise UserError(f"{where}: is not YAML: {' '.join(str(error).split())}") from None
+        content = parsing.parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"{where}: is not YAML: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"{where}: must hold keys with values, like 'name: value'")
     return content
+
+
+def read_text(path: Path | str, largest: int) -> str:
+    """Read a regular file of at most ``largest`` bytes as UTF-8.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, is larger, or is something else, such as a named pipe, which may never end.
+    """
+    about = Path(path).stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    if about.st_size > largest:
+        raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes", str(path))
+    return Path(path).read_text(encoding="utf-8")
 
 
 def sha256_of(source: Path | str | bytes) -> str:

@@ -166,3 +166,15 @@ def test_a_locked_directory_is_refused_and_free_again_after(tmp_path):
         assert "another run is writing" in other.stderr
     with storage.lock(tmp_path / "run"):
         pass
+
+
+@pytest.mark.parametrize("read", [storage.read_yaml, storage.read_json])
+def test_only_regular_files_of_a_sensible_size_are_read(tmp_path, read, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"pipe: cannot be read: .*it is no regular file"):
+        read(tmp_path / "pipe")
+    (tmp_path / "large").write_text("{a: 1}")
+    monkeypatch.setattr(storage, "LARGEST_YAML", 5)
+    monkeypatch.setattr(storage, "LARGEST_JSON", 5)
+    with pytest.raises(UserError, match=r"large: cannot be read: .*more than 5 bytes"):
+        read(tmp_path / "large")

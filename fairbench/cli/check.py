@@ -24,6 +24,7 @@ def check(
             "give either --against, what to check the run against, or --save, what to write it to"
         )
 
+    from fairbench.cli.output import print_text
     from fairbench.comparison.check import check as check_run
     from fairbench.comparison.reference import load_reference, reference_of, save_reference
     from fairbench.store.load import load_run
@@ -31,7 +32,7 @@ def check(
     stored = load_run(run)
     if save is not None:
         save_reference(save, reference_of(stored))
-        print(f"reference: {save}")
+        print_text(f"reference: {save}")
     if against is None:
         return
     reference = reference_of(load_run(against)) if against.is_dir() else load_reference(against)
@@ -39,13 +40,13 @@ def check(
     if all(row.value is None for row in rows):
         raise UserError(f"{run} and {against} have no metric in common: save another reference")
     for note in notes:
-        print(f"! {note}")
+        print_text(f"! {note}")
     for row in rows:
         if row.value is None:
-            print(f"{'LACKS':6}{row.metric:24}not measured; {row.reference:.3f} in the reference")
+            print_text(f"{'LACKS':6}{row.metric:24}not measured; {row.reference:.3f} in the reference")
             continue
         verdict, change = "WORSE" if row.worse else "ok", row.value - row.reference
         p_value = f"p {row.p_value:.3f}" if row.p_value >= 0.001 else "p < 0.001"
         numbers = f"{row.value:.3f} against {row.reference:.3f} ({change:+.3f}, {p_value})"
-        print(f"{verdict:6}{row.metric:24}{numbers}")
+        print_text(f"{verdict:6}{row.metric:24}{numbers}")
     raise typer.Exit(int(any(row.worse for row in rows)))

@@ -28,6 +28,7 @@ def test(
     from fairbench.cli.output import make_console, print_json
     from fairbench.plugins.contract import contract
     from fairbench.plugins.trial import World
+    from fairbench.terminal import visible
 
     console, rows = make_console(), list[dict[str, Any]]()
     for clause in contract(kind, World.embedded(), options, attributes=attributes):
@@ -35,7 +36,7 @@ def test(
         if not as_json:
             line = Text.assemble((clause.outcome, COLOURS[clause.outcome]), f" {clause.name}")
             if clause.detail:
-                line.append(f" ({clause.detail})", "dim")
+                line.append(f" ({visible(clause.detail)})", "dim")
             console.print(line, soft_wrap=True)
     if as_json:
         print_json(rows)

@@ -19,6 +19,7 @@ def export(
     to: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")],
 ) -> None:
     """Write the weights a run learnt, their settings and a model card with what was measured."""
+    from fairbench.cli.output import print_text
     from fairbench.intervention_files import load_intervention, save_intervention
     from fairbench.store.layout import RunDirectory
     from fairbench.store.load import load_run
@@ -32,7 +33,7 @@ def export(
         raise UserError(f"{to}: something is there already; name another directory with --to")
     intervention = load_intervention(place.adapter)
     save_intervention(intervention, to, measured(load_run(run).metrics))
-    typer.echo(f"{to}: {intervention.method}; its README.md says how to use it")
+    print_text(f"{to}: {intervention.method}; its README.md says how to use it")
 
 
 def measured(metrics: "Metrics") -> list[dict[str, str]]:

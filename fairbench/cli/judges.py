@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairbench.cli.output import print_json, print_table
+from fairbench.cli.output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from fairbench.judges import Judge
@@ -43,14 +43,14 @@ def check(
     if as_json:
         print_json({**found, "written": written})
         return
-    print(f"judge {found['judge']}: saw a face in {found['faces']} of {found['images']} images")
+    print_text(f"judge {found['judge']}: saw a face in {found['faces']} of {found['images']} images")
     for name, entry in found["attributes"].items():
         share = "none" if entry["accuracy"] is None else f"{entry['accuracy']:.3f}"
-        print(f"\n{name}: accuracy {share} of {entry['images']} images with a face; rows are the truth")
+        print_text(f"\n{name}: accuracy {share} of {entry['images']} images with a face; rows are the truth")
         rows = zip(entry["labels"], entry["confusion"], strict=True)
         print_table(("", *entry["labels"]), [[label, *row] for label, row in rows])
     if written:
-        print(f"\nkept in {written}")
+        print_text(f"\nkept in {written}")
 
 
 def _measured(judge: "Judge", labelled: "Labelled") -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,12 +1,11 @@
 """``fairbench list``: what can be named in a run."""
 
-import sys
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from fairbench.cli.output import print_json, print_table
+from fairbench.cli.output import print_json, print_table, say
 
 
 class Kind(StrEnum):
@@ -36,7 +35,7 @@ def list_(
     elif rows:
         print_table(list(rows[0]), [list(row.values()) for row in rows])
     else:
-        print(f"no {kind} found", file=sys.stderr)
+        say(f"no {kind} found")
 
 
 def _methods() -> list[dict[str, Any]]:
@@ -45,10 +44,7 @@ def _methods() -> list[dict[str, Any]]:
     entries = list_methods()
     for entry in entries:
         if entry.problem:
-            print(
-                f"fairbench: method {entry.name} of {entry.package} is broken: {entry.problem}",
-                file=sys.stderr,
-            )
+            say(f"method {entry.name} of {entry.package} is broken: {entry.problem}")
     return [
         {"name": entry.name, "package": entry.package, "summary": entry.summary}
         for entry in entries

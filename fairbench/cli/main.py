@@ -1,11 +1,15 @@
 """``fairbench``: the commands put together, and the one place where errors become a line and an exit code."""
 
+import errno
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -24,9 +28,12 @@ from fairbench.cli import (
     show,
     validate,
 )
+from fairbench.cli.output import print_text, print_traceback, say
 from fairbench.errors import Notice, UserError
 
 INTERRUPTED = 130
+_OF_THE_USER = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of the system about a path that another path would not have."""
 
 app = typer.Typer(
     name="fairbench",
@@ -53,7 +60,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"fairbench {version('fairbench-t2i')}")
+        print_text(f"fairbench {version('fairbench-t2i')}")
         raise typer.Exit
 
 
@@ -72,8 +79,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> int:
+    _open_streams()
     try:
         _refuse_a_namesake()
+        _check(sys.argv[1:] if arguments is None else arguments)
         with _notices_as_lines():
             code = app(arguments, prog_name="fairbench", standalone_mode=False)
         sys.stdout.flush()
@@ -84,10 +93,13 @@ def _run(arguments: list[str] | None) -> int:
     ):  # the reader, such as `head`, has seen enough; what is still buffered goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except SystemExit as error:  # of a plugin: whatever code it leaves with, nothing was done
+        say(f"failed: what was called left Python with {error.code!r}")
+        return 1
     except Exception as error:
         return _report(error)
     if code == INTERRUPTED:
-        _say("interrupted; what is done is kept, and the same command goes on from there")
+        say("interrupted; what is done is kept, and the same command goes on from there")
     return code if isinstance(code, int) else 0
 
 
@@ -96,19 +108,20 @@ def _report(error: Exception) -> int:
     from fairbench.storage import is_full_disk
 
     if is_full_disk(error):
-        _say("the disk is full: make space, and the same command goes on from where it stopped")
+        say("the disk is full: make space, and the same command goes on from where it stopped")
         return 1
     if isinstance(error, UserError):
-        _say(str(error))
+        say(str(error))
         return 2
     if hasattr(error, "format_message"):  # a usage error of the command line's parser
         if message := error.format_message():  # empty where the help was shown instead
-            _say(message)
+            say(message)
         return 2
-    import traceback
-
-    traceback.print_exc()
-    _say(f"failed: {type(error).__name__}: {error}")
+    if isinstance(error, OSError) and error.errno in _OF_THE_USER:
+        say(f"{error.filename or 'a path'}: {error.strerror}: name another path")
+        return 2
+    print_traceback(error)
+    say(f"failed: {type(error).__name__}: {error}")
     return 1
 
 
@@ -119,7 +132,7 @@ def _notices_as_lines() -> Iterator[None]:
 
     def ours_as_lines(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, Notice):
-            _say(f"warning: {message}")
+            say(f"warning: {message}")
         else:
             show(message, category, *where, **more)
 
@@ -129,8 +142,34 @@ def _notices_as_lines() -> Iterator[None]:
         yield
 
 
-def _say(message: str) -> None:
-    print(f"fairbench: {' '.join(message.split())}", file=sys.stderr)
+def _open_streams() -> None:
+    """Let output that is closed go nowhere, and characters that it cannot write become question marks."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 open to the end
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _check(arguments: list[str]) -> None:
+    """Refuse what no command could be given: text that is not UTF-8, and an empty path."""
+    for text in arguments:
+        if not re.fullmatch(r"[^\ud800-\udfff]*", text, re.DOTALL):
+            raise UserError(f"{text}: is not UTF-8; rename it, or write it in UTF-8")
+    empty = [before for before, after in pairwise(arguments) if after == ""]
+    empty += [text[:-1] for text in arguments if re.fullmatch("--[a-z-]+=", text)]
+    if found := [option for option in empty if option in _paths(app)]:
+        raise UserError(f"{found[0]} is empty: name a path, or leave it out")
+
+
+def _paths(app: typer.Typer) -> Iterator[str]:
+    """Yield the options of all commands that take a path: an empty one would be the current directory."""
+    for command in app.registered_commands:
+        for name, kind in get_type_hints(command.callback).items():
+            if kind in (Path, Path | None):
+                yield f"--{name.replace('_', '-')}"
+    for group in app.registered_groups:
+        yield from _paths(group.typer_instance or app)
 
 
 def _refuse_a_namesake() -> None:

@@ -1,13 +1,12 @@
 """``fairbench run`` with a matrix, or with several methods: many runs, then all of them in one table."""
 
-import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairbench.cli.output import print_traceback, say
 from fairbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def _progress(total: int, quiet: bool) -> "Callable[[Cell], Any]":
         nonlocal done
         done += 1
         if not quiet:
-            print(f"{done} of {total}: {cell.name}", file=sys.stderr)
+            say(f"{done} of {total}: {cell.name}")
         with live_progress(quiet) as tell:
             yield tell
 
@@ -111,5 +110,5 @@ def _explain(outcome: "Outcome") -> None:
     if outcome.state == "done":
         return
     if outcome.error and not isinstance(outcome.error, UserError):
-        traceback.print_exception(outcome.error)
-    print(f"fairbench: {outcome.cell.name}: {outcome.state}: {outcome.reason}", file=sys.stderr)
+        print_traceback(outcome.error)
+    say(f"{outcome.cell.name}: {outcome.state}: {outcome.reason}")

@@ -1,29 +1,28 @@
-"""How every command prints: a rich table for people, JSON for machines."""
+"""How every command prints: a rich table for people, JSON for machines, one line for what went wrong."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-
-class WholeConsole(Console):
-    """Cuts nothing off: a table that needs more columns than there are has longer lines."""
-
-    def print(self, *shown: Any, crop: bool = False, **options: Any) -> None:
-        """Print ``shown`` as rich does."""
-        super().print(*shown, crop=crop, **options)
+from fairbench.terminal import Screen, visible
 
 
-def make_console(*, stderr: bool = False) -> Console:
-    """Return what everything is printed on: brackets in names and paths are text, not rich's markup."""
-    return WholeConsole(stderr=stderr, markup=False)
+def make_console(*, stderr: bool = False) -> Screen:
+    """Return what everything is printed on."""
+    return Screen(stderr=stderr)
+
+
+def print_text(text: object = "", end: str = "\n") -> None:
+    """Print ``text`` on standard output, unstyled and unwrapped."""
+    print(visible(str(text)), end=end)
 
 
 def print_json(content: Any) -> None:
     """Print ``content`` as JSON on standard output, unstyled and unwrapped."""
-    print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
+    print_text(json.dumps(content, indent=2, ensure_ascii=False, default=str))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -34,3 +33,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     make_console().print(table)
+
+
+def say(message: object) -> None:
+    """Print one line of ours on standard error."""
+    print(f"fairbench: {visible(' '.join(str(message).split()))}", file=sys.stderr)
+
+
+def print_traceback(error: BaseException) -> None:
+    """Print on standard error where ``error`` came from."""
+    import traceback
+
+    print(visible("".join(traceback.format_exception(error))), end="", file=sys.stderr)

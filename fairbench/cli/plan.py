@@ -25,7 +25,7 @@ def plan(
 ) -> None:
     """Say how many prompts, images and minutes it takes to tell a change of bias from noise."""
     from fairbench.attributes import AttributeSpace
-    from fairbench.cli.output import print_json, print_table
+    from fairbench.cli.output import print_json, print_table, print_text
     from fairbench.metrics.counts import count_table
     from fairbench.metrics.power import imagined_prompts, simulated_power
     from fairbench.metrics.power import plan as plan_designs
@@ -66,7 +66,7 @@ def plan(
             }
         )
         return
-    print(
+    print_text(
         f"to detect a change of {detect:g} in {PRODUCT.join(space.names)} bias with power {power:g}, per run:"
     )
     print_table(
@@ -82,11 +82,11 @@ def plan(
         ],
     )
     if seconds is None:
-        print("minutes are unknown without a pilot that generated images: give one with --pilot")
+        print_text("minutes are unknown without a pilot that generated images: give one with --pilot")
     if stored is None:
-        print("without a pilot, prompts are taken to be of any distribution, each equally likely")
+        print_text("without a pilot, prompts are taken to be of any distribution, each equally likely")
     if simulated is not None:
-        print(f"simulated power with {usual} prompts, {chosen.images} images each: {simulated:.2f}")
+        print_text(f"simulated power with {usual} prompts, {chosen.images} images each: {simulated:.2f}")
 
 
 def _seconds_per_image(run: "StoredRun") -> float | None:

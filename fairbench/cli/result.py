@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairbench.cli.output import make_console, print_json
+from fairbench.cli.output import make_console, print_json, print_text
 
 if TYPE_CHECKING:
     from fairbench.store.results import Metrics
@@ -17,10 +17,10 @@ def print_result(
         print_json(metrics.to_json())
         return
     if done_before:
-        print("this run was already done; --fresh repeats it")
+        print_text("this run was already done; --fresh repeats it")
     print_metrics(metrics)
-    print(f"records, pictures and numbers: {directory}")
-    print(f"each class by itself: fairbench show {directory}")
+    print_text(f"records, pictures and numbers: {directory}")
+    print_text(f"each class by itself: fairbench show {directory}")
 
 
 def print_metrics(metrics: "Metrics") -> None:
@@ -35,9 +35,11 @@ def print_metrics(metrics: "Metrics") -> None:
     if stopped := metrics.sequential:
         for name, entry in stopped.attributes.items():
             low, high = entry.interval
-            print(f"{name}: rms gap in [{low:.3f}, {high:.3f}], valid although it was looked at all along")
+            print_text(
+                f"{name}: rms gap in [{low:.3f}, {high:.3f}], valid although it was looked at all along"
+            )
         fixed = stopped.images + stopped.saved
-        print(f"{stopped.images} images, where a number fixed in advance would be {fixed}")
+        print_text(f"{stopped.images} images, where a number fixed in advance would be {fixed}")
 
 
 def print_groups(metrics: "Metrics") -> None:

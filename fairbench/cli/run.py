@@ -1,11 +1,11 @@
 """``fairbench run``: debias a model, measure it before and after, and show both."""
 
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairbench.cli import options
+from fairbench.cli.output import say
 from fairbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,4 +120,4 @@ def _run_one(settings: "RunConfig", place: Path, fresh: bool, as_json: bool) -> 
 
 
 def _warn(message: str) -> None:
-    print(f"fairbench: warning: {message}", file=sys.stderr)
+    say(f"warning: {message}")

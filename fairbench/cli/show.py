@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from fairbench.cli.output import print_json, print_table
+from fairbench.cli.output import print_json, print_table, print_text
 from fairbench.errors import unknown
 from fairbench.storage import read_yaml
 
@@ -32,11 +32,11 @@ def show(
         if key == "options":
             print_table(("option", "default", "type", "meaning"), [list(option.values()) for option in value])
         elif key == "description":
-            print(f"\n{value}\n")
+            print_text(f"\n{value}\n")
         elif key == "file":
-            print(f"\n{value}", end="")
+            print_text(f"\n{value}", end="")
         elif key != "settings":
-            print(f"{key}: {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}")
+            print_text(f"{key}: {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}")
 
 
 def _show_run(directory: Path, as_json: bool) -> None:

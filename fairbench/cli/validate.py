@@ -25,6 +25,7 @@ def validate(
     """Simulate known models and judges: error of each estimate, coverage, type-I rate and power."""
     import pandas as pd
 
+    from fairbench.cli.output import print_text
     from fairbench.report.live import live_progress
     from fairbench.validity.pictures import pictures as drawn
     from fairbench.validity.simulation import settings, simulate
@@ -52,7 +53,7 @@ def validate(
     varied = "".join([*(f" --classes {k}" for k in classes), *(f" --images {n}" for n in images)])
     command = f"fairbench validate --evaluations {evaluations}{varied} --seed {seed}{' --quick' * quick}"
     if out is None:
-        print(page(tables, command))
+        print_text(page(tables, command))
     else:
         write(out, tables, command)
-        print(out / "README.md")
+        print_text(out / "README.md")

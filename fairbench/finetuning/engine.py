@@ -19,6 +19,7 @@ from fairbench.errors import UserError
 from fairbench.finetuning.adapters import RunningAverage
 from fairbench.finetuning.optimisers import make_optimiser, rate_factor
 from fairbench.finetuning.processes import Processes
+from fairbench.parsing import parse_json
 from fairbench.storage import atomic_write_tensors
 
 if TYPE_CHECKING:
@@ -249,7 +250,7 @@ class _Stored:
 
         try:
             with safe_open(path, "pt") as file:
-                header = {key: json.loads(value) for key, value in file.metadata().items()}
+                header = {key: parse_json(value) for key, value in file.metadata().items()}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a mapping
                 return cls(tensors, **header)
         except (SafetensorError, ValueError, TypeError) as error:

@@ -11,10 +11,10 @@ from importlib import resources
 from typing import Literal
 
 import numpy as np
-import yaml
 
 from fairbench.attributes import ATTRIBUTES
 from fairbench.errors import unknown
+from fairbench.parsing import parse_yaml
 
 Kind = Literal["occupation", "sport", "descriptor"]
 
@@ -67,7 +67,7 @@ class Person:
 def roles() -> dict[str, Role]:
     """Return every role of the world by name, in the order of the file."""
     text = (resources.files("fairbench.portraits") / "world.yaml").read_text()
-    return {name: _role(name, entry) for name, entry in yaml.safe_load(text)["roles"].items()}
+    return {name: _role(name, entry) for name, entry in parse_yaml(text)["roles"].items()}
 
 
 def _role(name: str, entry: dict) -> Role:

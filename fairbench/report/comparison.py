@@ -13,6 +13,7 @@ from fairbench.report.layout import NumberTable
 from fairbench.report.tables import ABSENT, FAIR, QUALITY, shown
 from fairbench.store.provenance import Cost
 from fairbench.store.results import ComparedQuality, ComparedRun, Comparison, Estimate
+from fairbench.terminal import visible
 
 LEGEND = (
     f"{FAIR} indistinguishable from fair · floor: what a fair model scores at this n\n"
@@ -29,7 +30,7 @@ UNCHANGED = "= unchanged within the margin (equivalence test, Holm), against the
 def lay_out(comparison: Comparison) -> Group:
     """Lay out what differs, the runs, bias, quality and what the panel of judges says."""
     return Group(
-        *(Text(f"! {line}", style="yellow") for line in comparison.differences),
+        *(Text(visible(f"! {line}"), style="yellow") for line in comparison.differences),
         _runs(comparison),
         _bias(comparison),
         _quality(comparison),
@@ -139,12 +140,12 @@ def _panel(comparison: Comparison) -> Iterator[Text]:
     for attribute, panel in comparison.panel.items():
         judges, alpha = panel.without, panel.agreement
         agreed = f"{shown(alpha.value)} ({_range(alpha.interval)})"
-        yield Text(f"{attribute}: {len(judges)} judges agree with Krippendorff's alpha {agreed}")
-        yield Text(f"  order by all of them: {' '.join(panel.order)}")
+        yield Text(visible(f"{attribute}: {len(judges)} judges agree with Krippendorff's alpha {agreed}"))
+        yield Text(visible(f"  order by all of them: {' '.join(panel.order)}"))
         for judge, order in judges.items():
             same = order == panel.order
             yield Text(
-                f"  without {judge}: {'the same' if same else ' '.join(order)}",
+                visible(f"  without {judge}: {'the same' if same else ' '.join(order)}"),
                 style="" if same else "yellow",
             )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,6 +14,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from fairbench.terminal import Screen, visible
 
 
 @contextmanager
@@ -27,14 +29,14 @@ def live_progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], Non
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    bars = Progress(*columns, console=Console(stderr=True, markup=False), disable=quiet)
+    bars = Progress(*columns, console=Screen(stderr=True), disable=quiet)
     tasks: dict[str, TaskID] = {}
 
     def tell(stage: str, done: int, total: int) -> None:
         if not tasks:  # not before there is something to show: an error found first is to stand alone
             bars.start()
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total, completed=done)
+            tasks[stage] = bars.add_task(visible(stage), total=total, completed=done)
         bars.update(tasks[stage], completed=done, total=total)
 
     try:
@@ -46,8 +48,8 @@ def live_progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], Non
 
 def in_notebook(shown: RenderableType) -> dict[str, str]:
     """Return what a notebook shows of something that is printed: text, and the same as HTML."""
-    console = Console(record=True, file=StringIO(), width=115)
-    console.print(shown, crop=False)
+    console = Screen(record=True, file=StringIO(), width=115)
+    console.print(shown)
     page = '<pre style="white-space: pre; overflow-x: auto; line-height: normal">{code}</pre>'
     html = console.export_html(inline_styles=True, code_format=page, clear=False)
     return {"text/html": html, "text/plain": console.export_text()}

@@ -13,6 +13,7 @@ from fairbench.features import load_features
 from fairbench.finetuning.monitors import warnings_during
 from fairbench.images.rows import ImageSet, read_back
 from fairbench.intervention import FitContext
+from fairbench.parsing import parse_json
 from fairbench.runs.family import of_the_family
 from fairbench.runs.plan import Plan
 from fairbench.scoring.judging import Instruments
@@ -124,7 +125,7 @@ def latest(rows: Sequence[Mapping[Any, Any]]) -> "pd.DataFrame":
 def _read(line: str) -> dict[str, Any] | None:
     """Read one line; the last one of a killed training may be torn."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError:
         return None
     return row if isinstance(row, dict) else None
