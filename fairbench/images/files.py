@@ -3,6 +3,7 @@
 Nothing is dropped in silence: a file that cannot be used is named, and the reason with it.
 """
 
+import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairbench.errors import UserError
-from fairbench.storage import explained
+from fairbench.storage import atomic_write_bytes, explained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,11 +153,10 @@ def save_pixels(path: Path, pixels: "np.ndarray") -> None:
     """
     from PIL import Image
 
-    temporary = path.with_name(f".{path.name}.tmp")
+    buffer = io.BytesIO()
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(temporary, format="png", compress_level=LEVEL)
-        temporary.replace(path)
+        Image.fromarray(pixels).save(buffer, format="png", compress_level=LEVEL)
+    atomic_write_bytes(path, buffer.getvalue(), durable=False)
 
 
 def is_whole(path: Path) -> bool:
