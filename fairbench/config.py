@@ -23,7 +23,7 @@ from pydantic_core.core_schema import ValidationInfo
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import DrawClass, Rule
 from fairbench.errors import UserError, invalid
-from fairbench.storage import read_yaml, sha256_of
+from fairbench.storage import read_yaml, sha256_of, yaml_text
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -98,6 +98,16 @@ class RunConfig(BaseModel):
         """Sha256 of the canonical JSON: equal if and only if the settings are."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return sha256_of(canonical.encode())
+
+    def to_yaml(self) -> str:
+        """Return the content of ``config.yaml``.
+
+        Examples
+        --------
+        >>> RunConfig(seed=1).to_yaml().splitlines()[0]
+        'method: biased_dft'
+        """
+        return yaml_text(self.model_dump(mode="json"))
 
 
 def make_config(settings: Mapping[str, Any], where: str = "") -> RunConfig:

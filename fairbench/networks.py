@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fairbench.errors import UserError, invalid, one_line, unknown
-from fairbench.storage import LARGEST_JSON, atomic_write_json, atomic_write_tensors, read_text, sha256_of
+from fairbench.storage import LARGEST_JSON, atomic_write_json, atomic_write_tensors, read_bytes, sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,7 +62,7 @@ def find(room: str, name: str | Path, file: str) -> Path:
 def read_description(path: Path, model: type[Description]) -> Description:
     """Read and validate a JSON description; a fault is one line that names the file and the key."""
     try:
-        text = read_text(path, LARGEST_JSON)
+        text = read_bytes(path, LARGEST_JSON).decode()
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
     return described(text.encode(), model, str(path))

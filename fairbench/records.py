@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+PLANNED = ("variant", "prompt_id", "prompt", "image_index")
+"""Columns without which records say nothing."""
 ORIGINAL = "original"
 """The method that changes nothing, and the name of every run's first variant."""
 PRODUCT = " x "
@@ -164,3 +166,31 @@ def method_of(records: "pd.DataFrame") -> str | None:
     'biased_dft'
     """
     return next((str(variant) for variant in records["variant"].unique() if variant != ORIGINAL), None)
+
+
+def fault(records: "pd.DataFrame") -> str | None:
+    """Say why a table cannot be the records of a run; None where it can.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> fault(pd.DataFrame({"variant": ["original"], "prompt": ["a cook"], "prompt_id": ["cook"]}))
+    'has no column image_index'
+    """
+    from pandas.api.types import is_numeric_dtype
+
+    if missing := [name for name in PLANNED if name not in records]:
+        return f"has no column {', '.join(missing)}"
+    if records.empty:
+        return "has no rows"
+    if empty := [name for name in PLANNED if records[name].isna().any()]:
+        return f"has no {', '.join(empty)} in some rows"
+    numbers = [str(name) for name in records if str(name) in SIMILARITIES or _is_probability(str(name))]
+    if wrong := [name for name in numbers if not is_numeric_dtype(records[name])]:
+        return f"has other than numbers in the column {', '.join(wrong)}"
+    return None
+
+
+def _is_probability(column: str) -> bool:
+    """Tell whether a judge has given the numbers of a column; what a prompt names is words."""
+    return column.endswith(face("")) or (column.count("/") == 2 and not column.startswith(named("")))

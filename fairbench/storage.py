@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and an error of the disk in words the user can act on.
 
-Every writer makes its bytes in memory and hands them over here, so that nothing else has to know how.
+Every writer hands its bytes over here, and every reader gets them from here: none follows a link that was
+planted, waits for a pipe, or shows a traceback for a damaged file.
 """
 
 import errno
@@ -9,14 +10,15 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from fairbench.errors import UserError
+from fairbench.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,13 +28,25 @@ LARGEST_YAML, LARGEST_JSON = 4 * 2**20, 64 * 2**20
 """Bytes of a file: what people write is far smaller."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-_OCCUPIED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_OCCUPIED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO)
+_NOWHERE = (errno.ENOENT, errno.ENAMETOOLONG)
+_LOCK = ".lock"
+_held: dict[Path, tuple[int, int]] = {}
+"""Directories that this process holds, each with what identifies the file that it holds it by."""
 
 
-def atomic_write_bytes(path: Path | str, data: bytes) -> None:
+def atomic_write_bytes(path: Path | str, data: bytes, *, durable: bool = True) -> None:
     """Write ``data`` to ``path`` whole or not at all; directories on the way are made.
 
-    A temporary file beside it is written, fsynced and renamed, then the directory is fsynced.
+    A new file of a name that nobody can foresee is written beside it, fsynced and renamed, then the directory
+    is fsynced. So a link in its place is replaced, and what it points to is not written to.
+
+    Parameters
+    ----------
+    path, data
+        What to write, and where.
+    durable
+        False leaves the fsyncs to the caller: one for each of many small files takes longer than making them.
 
     Raises
     ------
@@ -42,18 +56,82 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     path = Path(path)
     temporary = path.with_name(f".{uuid4().hex[:12]}.tmp")
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_directory(path.parent)
         try:
             with temporary.open("xb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-        _fsync_directory(path.parent)
+        if durable:
+            _fsync_directory(path.parent)
+
+
+def append_text(path: Path | str, text: str) -> None:
+    """Add ``text`` as UTF-8 at the end of a file; directories on the way are made, a link is not followed."""
+    path = Path(path)
+    with explained(path):
+        _make_directory(path.parent)
+        with open(path, "a", encoding="utf-8", opener=_unfollowed) as file:
+            file.write(text)
+
+
+@contextmanager
+def atomic_directory(path: Path | str) -> Iterator[Path]:
+    """Yield a directory to fill, which takes the place of ``path`` when all is written.
+
+    ``path`` may be there, if it is empty. What an earlier process left when it was killed is removed.
+    """
+    path = Path(path).resolve()
+    aside = path.with_name(f".{path.name}.tmp")
+    with explained(path):
+        remove(aside)
+        aside.mkdir(parents=True)
+        try:
+            yield aside
+            aside.replace(path)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def remove(path: Path) -> None:
+    """Remove what there is at ``path``, if anything: of a link not what it points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def tidy(directory: Path | str, names: Collection[str] | None = None) -> None:
+    """Remove the temporary files that killed processes left in a directory and below; refuse links.
+
+    Parameters
+    ----------
+    directory
+        Where to look.
+    names
+        The only entries to look into; all if None.
+
+    Raises
+    ------
+    UserError
+        An entry is a link: whatever is written there would be written elsewhere.
+    """
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") and entry.name.endswith(".tmp"):
+                remove(Path(entry.path))
+            elif names is None or entry.name in names:
+                if entry.is_symlink():
+                    raise UserError(f"{entry.path}: is a link, and nothing is written through one: remove it")
+                if entry.is_dir():
+                    tidy(entry.path)
 
 
 def atomic_write_text(path: Path | str, text: str) -> None:
@@ -67,10 +145,15 @@ def atomic_write_json(path: Path | str, content: Any) -> None:
 
 
 def atomic_write_yaml(path: Path | str, content: Any) -> None:
-    """Write ``content`` as YAML with its keys in order, see `atomic_write_bytes`."""
+    """Write ``content`` as YAML, see `yaml_text` and `atomic_write_bytes`."""
+    atomic_write_text(path, yaml_text(content))
+
+
+def yaml_text(content: Any) -> str:
+    """Return ``content`` as YAML with its keys in order."""
     import yaml
 
-    atomic_write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def atomic_write_tensors(
@@ -90,6 +173,50 @@ def atomic_write_table(path: Path | str, table: "pd.DataFrame") -> None:
     atomic_write_bytes(path, buffer.getvalue())
 
 
+def read_bytes(path: Path | str, largest: int | None = None) -> bytes:
+    """Return what a regular file holds.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, has more than ``largest`` bytes, or is something else, such as a pipe, which may
+        never end.
+    """
+    about = Path(path).stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    if largest is not None and about.st_size > largest:
+        raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes", str(path))
+    return Path(path).read_bytes()
+
+
+def read_table(path: Path | str) -> "pd.DataFrame":
+    """Read a parquet file; a ``UserError`` where it is missing or damaged."""
+    import pandas as pd
+
+    with _undamaged(path):
+        return pd.read_parquet(io.BytesIO(read_bytes(path)))
+
+
+def read_tensors(path: Path | str) -> "dict[str, Tensor]":
+    """Read a safetensors file; a ``UserError`` where it is missing or damaged."""
+    from safetensors.torch import load
+
+    with _undamaged(path):
+        return load(read_bytes(path))
+
+
+@contextmanager
+def _undamaged(path: Path | str) -> Iterator[None]:
+    """Turn what reading raises into a ``UserError``; of a damaged file the libraries raise anything."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except Exception as error:
+        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
+
+
 def read_json(path: Path | str, worded: Callable[[object], str] | None = None) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 
@@ -101,7 +228,7 @@ def read_json(path: Path | str, worded: Callable[[object], str] | None = None) -
     from fairbench.parsing import parse_json
 
     try:
-        content = parse_json(read_text(path, LARGEST_JSON))
+        content = parse_json(read_bytes(path, LARGEST_JSON))
         if not isinstance(content, dict):
             raise ValueError("it is not a JSON object")
     except (OSError, ValueError) as error:
@@ -119,7 +246,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         holds no mapping.
     """
     try:
-        text = read_text(path, LARGEST_YAML)
+        text = read_bytes(path, LARGEST_YAML).decode()
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except OSError as error:
@@ -144,22 +271,6 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     return content
 
 
-def read_text(path: Path | str, largest: int) -> str:
-    """Read a regular file of at most ``largest`` bytes as UTF-8.
-
-    Raises
-    ------
-    OSError
-        It cannot be read, is larger, or is something else, such as a named pipe, which may never end.
-    """
-    about = Path(path).stat()
-    if not stat.S_ISREG(about.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    if about.st_size > largest:
-        raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes", str(path))
-    return Path(path).read_text(encoding="utf-8")
-
-
 def sha256_of(source: Path | str | bytes) -> str:
     """Hexadecimal sha256 of bytes or of a file's content."""
     if isinstance(source, bytes):
@@ -172,6 +283,8 @@ def sha256_of(source: Path | str | bytes) -> str:
 def lock(directory: Path | str) -> Iterator[None]:
     """Hold ``directory`` (made when missing) for this process alone; the system frees it when it dies.
 
+    As long as it is held, it is not made anew: whoever writes there is told that it was removed.
+
     Raises
     ------
     UserError
@@ -180,13 +293,38 @@ def lock(directory: Path | str) -> Iterator[None]:
     directory = Path(directory)
     with explained(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / ".lock").open("ab")
+        file = open(directory / _LOCK, "ab", opener=_unfollowed)  # noqa: SIM115 it is closed below
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{directory}: another run is writing here; wait for it or use another") from None
-        yield
+        _held[directory.absolute()] = _identity(os.fstat(file.fileno()))
+        try:
+            yield
+        finally:
+            del _held[directory.absolute()]
+
+
+def _make_directory(directory: Path) -> None:
+    """Make it with all on the way, but never one anew that this process holds."""
+    directory = directory.absolute()
+    for held, identity in _held.items():
+        if directory.is_relative_to(held):
+            with suppress(OSError):
+                if _identity((held / _LOCK).stat()) == identity:
+                    continue
+            raise UserError(f"{held}: was removed while it was written to: issue the same command again")
+    directory.mkdir(parents=True, exist_ok=True)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _unfollowed(path: str, flags: int) -> int:
+    """Open a file, but neither what a link points to nor, for ever, a pipe that nobody reads."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 @contextmanager
@@ -205,6 +343,8 @@ def explained(path: Path | str) -> Iterator[None]:
             raise UserError(
                 f"{path}: something stands in its place; remove it or use another path"
             ) from error
+        if error.errno in _NOWHERE:
+            raise UserError(f"{path}: there can be no such file; use another path") from error
         raise
 
 

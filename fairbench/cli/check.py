@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fairbench.cli import options
 from fairbench.errors import UserError
 
 
@@ -17,6 +18,7 @@ def check(
     save: Annotated[
         Path | None, typer.Option(help="Write the run as a reference file, and check nothing.")
     ] = None,
+    verify: options.Verify = False,
 ) -> None:
     """Leave with 1 if a metric is missing, or worse by more than noise; print one line for each."""
     if (against is None) == (save is None):
@@ -29,13 +31,16 @@ def check(
     from fairbench.comparison.reference import load_reference, reference_of, save_reference
     from fairbench.store.load import load_run
 
-    stored = load_run(run)
+    stored = load_run(run, verify=verify)
     if save is not None:
         save_reference(save, reference_of(stored))
         print_text(f"reference: {save}")
     if against is None:
         return
-    reference = reference_of(load_run(against)) if against.is_dir() else load_reference(against)
+    if against.is_dir():
+        reference = reference_of(load_run(against, verify=verify))
+    else:
+        reference = load_reference(against)
     rows, notes = check_run(reference_of(stored, reference.judge_sha256), reference, tolerance=tolerance)
     if all(row.value is None for row in rows):
         raise UserError(f"{run} and {against} have no metric in common: save another reference")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fairbench.cli import options
 from fairbench.errors import UserError
 
 
@@ -21,6 +22,7 @@ def compare(
     ] = None,
     unpaired: Annotated[bool, typer.Option("--unpaired", help="Compare runs of different suites.")] = False,
     out: Annotated[Path, typer.Option(help="Where to save OUT.csv and OUT.json.")] = Path("comparison"),
+    verify: options.Verify = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Compare runs prompt by prompt; say what is significant, what is noise, and what does not compare."""
@@ -32,19 +34,23 @@ def compare(
     from fairbench.store.load import load_run
 
     found = compare_runs(
-        [load_run(path) for path in _runs(runs)], attributes=attributes, unpaired=unpaired, margins=margins
+        [load_run(path, verify=verify) for path in _runs(runs)],
+        attributes=attributes,
+        unpaired=unpaired,
+        margins=margins,
     )
     from fairbench.report.comparison import comparison_frame, lay_out
 
+    console = make_console()
+    if as_json:
+        print_json(found.to_json())
+    else:
+        console.print(lay_out(found))
     files = [out.with_name(out.name + suffix) for suffix in (".csv", ".json")]
     atomic_write_text(files[0], comparison_frame(found).to_csv(index=False))
     atomic_write_json(files[1], found.to_json())
-    if as_json:
-        print_json(found.to_json())
-        return
-    console = make_console()
-    console.print(lay_out(found))
-    console.print(f"saved: {files[0]}, {files[1]}", highlight=False, soft_wrap=True)
+    if not as_json:
+        console.print(f"saved: {files[0]}, {files[1]}", highlight=False, soft_wrap=True)
 
 
 def _runs(paths: Sequence[Path]) -> Iterator[Path]:

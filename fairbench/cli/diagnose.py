@@ -200,18 +200,17 @@ def _swapped(directory: Path) -> "Callable[[Progress], dict[str, Any]]":
     from fairbench.diagnostics.components import Bench, attribute, parts_of
     from fairbench.draws import Draw
     from fairbench.intervention import Intervention
-    from fairbench.intervention_files import load_intervention
     from fairbench.runs.instruments import load_instruments
     from fairbench.runs.plan import make_plan
     from fairbench.seeding import image_seed
     from fairbench.store.layout import RunDirectory
-    from fairbench.store.load import load_run
+    from fairbench.store.load import load_adapter, load_run
 
     config = make_config(load_run(directory).config, str(directory))
     plan = make_plan(config)
     if not plan.trains:
         raise UserError(f"{directory}: has measured the original model alone: there is nothing to swap")
-    intervention = load_intervention(RunDirectory(directory).adapter)
+    intervention = load_adapter(RunDirectory(directory).adapter)
     parts_of(intervention)
     instruments = load_instruments(plan)
     seeds = [

@@ -1,12 +1,13 @@
 """``fairbench evaluate``: measure a model, a run or a folder of images without training anything."""
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairbench.cli import options
 
 if TYPE_CHECKING:
-    pass
+    from fairbench.config import RunConfig
 
 
 def evaluate(
@@ -28,6 +29,7 @@ def evaluate(
     guidance: options.EvaluateGuidance = None,
     out: options.EvaluateOut = None,
     fresh: options.EvaluateFresh = False,
+    verify: options.Verify = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Measure a run, a model or images that are there; nothing is trained."""
@@ -43,6 +45,22 @@ def evaluate(
     config = evaluation(run, options.named("model", model or None), images, given)
     place = out or default_directory(config)
     done_before = RunDirectory(place).finished and not fresh
+    if verify:
+        _verify(config, place, done_before)
     with live_progress(quiet=as_json) as progress:
         metrics = evaluate_as_asked(config, place, fresh=fresh, progress=progress, paint=paint)
     print_result(metrics, place, as_json, done_before)
+
+
+def _verify(config: "RunConfig", place: Path, done_before: bool) -> None:
+    """Look for changes in the content of all that is read of finished runs."""
+    from fairbench.store.layout import IMAGES, MADE, RunDirectory
+    from fairbench.store.load import load_adapter
+    from fairbench.store.manifest import check_made
+
+    if config.images:
+        check_made(RunDirectory(Path(config.images)), (*MADE, IMAGES), verify=True)
+    if config.adapter:
+        load_adapter(config.adapter, verify=True)
+    if done_before:
+        check_made(RunDirectory(place), MADE, verify=True)

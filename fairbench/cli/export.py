@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fairbench.cli import options
 from fairbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,22 +18,24 @@ if TYPE_CHECKING:
 def export(
     run: Annotated[Path, typer.Argument(help="Directory of a finished run.", show_default=False)],
     to: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")],
+    verify: options.Verify = False,
 ) -> None:
     """Write the weights a run learnt, their settings and a model card with what was measured."""
     from fairbench.cli.output import print_text
-    from fairbench.intervention_files import load_intervention, save_intervention
+    from fairbench.intervention_files import save_intervention
+    from fairbench.storage import atomic_directory, explained
     from fairbench.store.layout import RunDirectory
-    from fairbench.store.load import load_run
+    from fairbench.store.load import load_adapter, load_run
 
-    place = RunDirectory(run)
-    if not place.finished:
-        raise UserError(f"{run}: not a finished run; the command that began it goes on with it")
-    if not place.adapter.is_dir():
+    stored, adapter = load_run(run, verify=verify), RunDirectory(run).adapter
+    if stored.metrics.variant is None:
         raise UserError(f"{run}: the run measured the original model and learnt nothing to export")
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"{to}: something is there already; name another directory with --to")
-    intervention = load_intervention(place.adapter)
-    save_intervention(intervention, to, measured(load_run(run).metrics))
+    with explained(to):
+        if to.exists() and (not to.is_dir() or any(to.iterdir())):
+            raise UserError(f"{to}: something is there already; name another directory with --to")
+    intervention = load_adapter(adapter, verify=verify)
+    with atomic_directory(to) as directory:
+        save_intervention(intervention, directory, measured(stored.metrics))
     print_text(f"{to}: {intervention.method}; its README.md says how to use it")
 
 

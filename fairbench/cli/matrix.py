@@ -49,14 +49,14 @@ def run_matrix(
     for outcome in outcomes:
         _explain(outcome)
     rows = matrix_rows(outcomes)
-    content = [row.to_json() for row in rows]
-    atomic_write_json(place / MATRIX, content)
-    pictures = draw_all(outcomes, place)
+    content, console = [row.to_json() for row in rows], make_console()
     if as_json:
         print_json(content)
     else:
-        console = make_console()
         console.print(lay_out(rows))
+    atomic_write_json(place / MATRIX, content)
+    pictures = draw_all(outcomes, place)
+    if not as_json:
         console.print(f"runs: {place}", highlight=False, soft_wrap=True)
         for picture in pictures:
             console.print(f"picture: {picture}", highlight=False, soft_wrap=True)

@@ -157,6 +157,9 @@ Out = Annotated[Path | None, typer.Option(help="Directory of the run; default be
 Fresh = Annotated[
     bool, typer.Option("--fresh/--resume", help="Replace the run in the directory, or go on with it.")
 ]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Look for changes in every file that a run made and that is read.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")]
 
 # The options of ``evaluate``, and what it says otherwise of those of ``run``: few have a default to show,

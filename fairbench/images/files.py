@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairbench.errors import UserError
-from fairbench.storage import explained
+from fairbench.storage import atomic_write_bytes, explained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -250,11 +250,10 @@ def save_pixels(path: Path, pixels: "np.ndarray") -> None:
     """
     from PIL import Image
 
-    temporary = path.with_name(f".{path.name}.tmp")
+    buffer = io.BytesIO()
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(temporary, format="png", compress_level=LEVEL)
-        temporary.replace(path)
+        Image.fromarray(pixels).save(buffer, format="png", compress_level=LEVEL)
+    atomic_write_bytes(path, buffer.getvalue(), durable=False)
 
 
 def is_whole(path: Path) -> bool:

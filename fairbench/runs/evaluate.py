@@ -25,8 +25,9 @@ from fairbench.runs.session import Paint, Session, finished
 from fairbench.scoring.judging import Instruments
 from fairbench.scoring.reference_images import check_reference, record_reference
 from fairbench.storage import sha256_of
-from fairbench.store.layout import ADAPTER, RunDirectory, default_directory
+from fairbench.store.layout import ADAPTER, IMAGES, RunDirectory, default_directory
 from fairbench.store.load import load_run, measurement_of
+from fairbench.store.manifest import check_made
 from fairbench.store.measurement import JudgeUsed, Measurement
 from fairbench.store.results import InputHashes, Metrics
 from fairbench.suites import Prompt, PromptSuite, load_suite
@@ -83,7 +84,8 @@ def _called_after(images: Path) -> str:
 
 def _of_a_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Take over the settings of a run: its images are judged again, or its adapter makes those of a suite."""
-    config = {**load_run(run).config, "until_width": None, "draw_class": None}
+    config = make_config(load_run(run).config, str(run)).model_dump(mode="json")
+    config |= {"until_width": None, "draw_class": None}
     if "suite" not in given:
         _generates_nothing(given, f"{run} has them; --suite makes new ones")
         return config | {"images": str(run)} | given
@@ -91,7 +93,7 @@ def _of_a_run(run: Path, given: dict[str, Any]) -> dict[str, Any]:
         raise UserError(
             f"--until-width measures a model as it is, and {run} is of {config['method']}: leave one out"
         )
-    adapter = {"adapter": str(run / ADAPTER)} if (run / ADAPTER).is_dir() else {}
+    adapter = {} if config["method"] == ORIGINAL else {"adapter": str(run / ADAPTER)}
     return config | {"images": None, "split": "test", "test_prompts": None} | adapter | given
 
 
@@ -181,6 +183,9 @@ def _seen(config: RunConfig, source: Path, suite: PromptSuite | None) -> _Seen:
 def _of_run(directory: Path) -> _Seen:
     """Take over the images of a finished run, and of the judges only the one that it learnt from."""
     run = load_run(directory)
+    check_made(RunDirectory(run.path), [IMAGES])
+    if "image" not in run.records:
+        raise UserError(f"{run.path}: the records name no images: measure those of another run")
     measurement = measurement_of(run)
     trainer = measurement.training_judge
     kept = [str(name) for name in run.records if _is_kept(str(name), trainer)]
@@ -190,6 +195,9 @@ def _of_run(directory: Path) -> _Seen:
     variants = [part.reset_index(drop=True) for _, part in rows.groupby("variant", sort=False)]
     learnt = frozenset(run.provenance.sha256.training_features.values())
     images = ImageSet(tuple(variants), measurement.method, measurement.draw_class)
+    seen = run.provenance.sha256.images
+    if seen and seen != images.sha256:
+        raise UserError(f"{directory} is of other images than there are now: evaluate these first")
     return _Seen(images, (trainer,) if trainer else (), learnt)
 
 

@@ -4,7 +4,7 @@ A run that was killed makes only those that are missing.
 """
 
 import os
-import shutil
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench.images.files import as_bytes, is_whole, read_image, save_pixels
 from fairbench.models.generators import AT_ONCE, Model
-from fairbench.storage import explained
+from fairbench.storage import atomic_write_bytes, explained
+from fairbench.store.layout import RunDirectory
+from fairbench.store.manifest import check_made
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,18 +119,27 @@ def adopt(rows: "pd.DataFrame", directory: Path, others: Sequence[Path]) -> None
     """Take over the images of ``rows`` that one of the ``others`` holds, as a further name of the same file.
 
     An image is never changed in place, so neither directory can spoil the other's.
+
+    Raises
+    ------
+    UserError
+        One of the others is finished, and such an image is not as it made it.
     """
+    taken = defaultdict(list)
     for image in rows["image"]:
-        path = directory / image
-        source = next((other / image for other in others if (other / image).is_file()), None)
-        if source is None or path.exists():
-            continue
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(source, path)
-            except OSError:  # another file system, or one without links
-                shutil.copyfile(source, path)
+        source = next((other for other in others if (other / image).is_file()), None)
+        if source is not None and not (directory / image).exists():
+            taken[source].append(image)
+    for source, images in taken.items():
+        check_made(RunDirectory(source), images)
+        for image in images:
+            path = directory / image
+            with explained(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.link(source / image, path)
+                except OSError:  # another file system, or one without links
+                    atomic_write_bytes(path, (source / image).read_bytes(), durable=False)
 
 
 def generate_with(

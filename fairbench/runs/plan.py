@@ -12,9 +12,9 @@ from fairbench.finetuning.monitors import MONITORS
 from fairbench.images.rows import ImageSet
 from fairbench.images.sources import real_faces, referred_images
 from fairbench.intervention import Intervention, Method
-from fairbench.intervention_files import load_intervention
 from fairbench.plugins.registry import find_method
 from fairbench.records import ORIGINAL
+from fairbench.store.load import load_adapter
 from fairbench.suites import Prompt, PromptSuite, load_suite
 
 
@@ -93,7 +93,7 @@ def _adapter(config: RunConfig, space: AttributeSpace) -> Intervention | None:
     """Load the intervention to be applied instead of finetuning, if there is one."""
     if config.adapter is None:
         return None
-    adapter = load_intervention(config.adapter)
+    adapter = load_adapter(config.adapter)
     if adapter.method != config.method:
         raise UserError(f"{config.adapter} is of {adapter.method}, not of {config.method}")
     balanced = tuple(adapter.settings.get("attributes", space.names))

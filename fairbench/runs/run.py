@@ -27,7 +27,7 @@ from fairbench.runs.plan import Plan, make_plan
 from fairbench.runs.session import Paint, Session, finished
 from fairbench.runs.training import RowMeter, TrainingLog, Watch, fit_context
 from fairbench.scoring.reference_images import check_reference, record_reference
-from fairbench.storage import atomic_write_table
+from fairbench.storage import atomic_write_table, explained
 from fairbench.store.layout import TRAINING_LOG, RunDirectory, default_directory
 from fairbench.store.load import load_run
 from fairbench.store.results import InputHashes, Metrics, Sequential
@@ -188,7 +188,7 @@ class _Stages:
 
     def intervention(self) -> Intervention:
         """Return what is to be applied: what is given, what was learnt before, or what is learnt now."""
-        if self.place.adapter.is_dir():  # there only when complete
+        if self.place.adapter.exists():  # there only when complete
             return load_intervention(self.place.adapter)
         return self._keep(self.plan.adapter or self.finetuning())
 
@@ -219,7 +219,8 @@ class _Stages:
     def _keep(self, intervention: Intervention) -> Intervention:
         """Put what is to be applied in its place, whole or not at all."""
         save_intervention(intervention, self.place.training / "adapter")
-        (self.place.training / "adapter").rename(self.place.adapter)
+        with explained(self.place.adapter):
+            (self.place.training / "adapter").rename(self.place.adapter)
         return intervention
 
     def debiased_images(self, intervention: Intervention) -> "pd.DataFrame":

@@ -17,12 +17,14 @@ from fairbench.storage import (
     atomic_write_json,
     atomic_write_table,
     atomic_write_tensors,
-    atomic_write_yaml,
+    atomic_write_text,
     lock,
+    sha256_of,
 )
 from fairbench.store.layout import (
     CONFIG,
     FEATURES,
+    MADE,
     MEASUREMENT,
     METRICS,
     PROVENANCE,
@@ -32,7 +34,8 @@ from fairbench.store.layout import (
     TRAINING_LOG,
     RunDirectory,
 )
-from fairbench.store.load import load_run
+from fairbench.store.load import load_run, read_records
+from fairbench.store.manifest import check_made, write_manifest
 from fairbench.store.measurement import Measurement
 from fairbench.store.provenance import Stopwatch, describe_machine, peak_memory
 from fairbench.store.results import SCHEMA_VERSION, InputHashes, Metrics, Provenance
@@ -53,13 +56,17 @@ def finished(place: RunDirectory, config: RunConfig, made_of: MadeOf, *, fresh: 
     Raises
     ------
     UserError
-        ``config`` may not run here: other settings, other files, or no permission.
+        ``config`` may not run here: other settings, other files, or no permission; or what was done here is
+        not as it was made.
     """
     place.check(config, fresh=fresh)
     if fresh:
         return None
     place.check_inputs(made_of)
-    return load_run(place.path).metrics if place.finished else None
+    if not place.finished:
+        return None
+    check_made(place, MADE)
+    return load_run(place.path).metrics
 
 
 class Session:
@@ -93,10 +100,12 @@ class Session:
             finished(place, config, made_of, fresh=fresh)
             if fresh:
                 place.clear()
-            earlier, device = place.provenance(), _device(instruments)
+            place.tidy()
+            earlier, device, settings = place.provenance(), _device(instruments), config.to_yaml()
             provenance = Provenance(
                 schema_version=SCHEMA_VERSION,
                 **describe_machine(device),
+                config_sha256=sha256_of(settings.encode()),
                 sha256=made_of(),
                 seconds=earlier.seconds,  # of an earlier part of the same run
                 unet_rows=earlier.unet_rows,
@@ -104,7 +113,7 @@ class Session:
             )
             session = cls(place, instruments, provenance, progress)
             session.note()
-            atomic_write_yaml(place / CONFIG, config.model_dump(mode="json"))
+            atomic_write_text(place / CONFIG, settings)
             yield session
 
     def results(
@@ -122,6 +131,7 @@ class Session:
         if paint:
             with self.stage("pictures"):
                 paint(self.place.path, records, table(self.place / TRAINING_LOG), metrics)
+        write_manifest(self.place, records["image"])
         atomic_write_json(self.place / STATUS, {"schema_version": SCHEMA_VERSION, "status": "finished"})
         return metrics
 
@@ -132,11 +142,8 @@ class Session:
         reference: "Callable[[], tuple[pd.DataFrame, dict[str, Tensor]] | None]",
     ) -> "pd.DataFrame":
         """Judge every image and compare it with the original of the same noise; the records come last."""
-        import pandas as pd
-
-        path = self.place / RECORDS
-        if path.is_file() and (self.place / MEASUREMENT).is_file():
-            return pd.read_parquet(path)
+        if all((self.place / name).exists() for name in (RECORDS, MEASUREMENT, FEATURES)):
+            return read_records(self.place)
         with self.stage("judging"):
             records, features = record(
                 variants, self.place.path, self.instruments, self.progress, self.kept.read
@@ -146,7 +153,7 @@ class Session:
                 features |= referred[1]
             atomic_write_tensors(self.place / FEATURES, features)
             atomic_write_json(self.place / MEASUREMENT, measurement.model_dump(mode="json"))
-            atomic_write_table(path, records)
+            atomic_write_table(self.place / RECORDS, records)
         self.kept = Kept()
         return records
 

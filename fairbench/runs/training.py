@@ -17,7 +17,7 @@ from fairbench.parsing import parse_json
 from fairbench.runs.family import of_the_family
 from fairbench.runs.plan import Plan
 from fairbench.scoring.judging import Instruments
-from fairbench.storage import explained, sha256_of
+from fairbench.storage import append_text, read_bytes, sha256_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,14 +103,11 @@ class TrainingLog:
 
     def append(self, row: dict[str, Any]) -> None:
         """Add one row; values that JSON does not know are taken as numbers."""
-        with explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("\n" + json.dumps(row, default=float))  # first, so that a torn row spoils no other
+        append_text(self.path, "\n" + json.dumps(row, default=float))  # first: a torn row spoils no other
 
     def table(self) -> "pd.DataFrame":
         """Return one row per update, the latest where an update was repeated after an interruption."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        lines = read_bytes(self.path).decode(errors="replace").splitlines() if self.path.is_file() else []
         return latest([row for line in lines if (row := _read(line)) is not None])
 
 

@@ -1,6 +1,7 @@
 """From records to ``metrics.json``: every number of a run, computed by `fairbench.metrics`, in its place."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,21 @@ from fairbench.metrics.quality import fid, kid, similarity
 from fairbench.metrics.side_effects import obedience, occupation, preservation
 from fairbench.metrics.significance import paired_permutation_test
 from fairbench.metrics.summary import summarise
-from fairbench.records import ORIGINAL, PRODUCT, face, named, shows_face
-from fairbench.storage import atomic_write_json, lock
-from fairbench.store.layout import FEATURES, MEASUREMENT, METRICS, REFERENCE, TRAINING_LOG
-from fairbench.store.load import load_run, measurement_of
+from fairbench.records import ORIGINAL, PRODUCT, face, named, probability, shows_face
+from fairbench.storage import atomic_write_json, lock, read_json, read_table, read_tensors
+from fairbench.store.layout import (
+    CONFIG,
+    FEATURES,
+    MEASUREMENT,
+    METRICS,
+    PROVENANCE,
+    RECORDS,
+    REFERENCE,
+    TRAINING_LOG,
+    RunDirectory,
+)
+from fairbench.store.load import finished_run, load_run, measurement_of, read_records
+from fairbench.store.manifest import check_made, note_made
 from fairbench.store.measurement import JudgeUsed, Measurement, read_measurement
 from fairbench.store.results import (
     SCHEMA_VERSION,
@@ -29,6 +41,7 @@ from fairbench.store.results import (
     Quality,
     Summary,
     VariantMetrics,
+    refuse_newer,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +51,8 @@ if TYPE_CHECKING:
 CROSSED = ("gender", "race")
 """Measured as an intersection wherever the judge reads both."""
 DISTANCES = ("fid", "kid")
+SCORED = (CONFIG, PROVENANCE, RECORDS, FEATURES, MEASUREMENT, REFERENCE, TRAINING_LOG)
+"""What metrics are computed from."""
 
 
 def score_records(
@@ -278,16 +293,24 @@ def _without_prompts(summaries: Mapping[str, Summary]) -> dict[str, Summary]:
     }
 
 
-def score(directory: Path | str) -> Metrics:
+def score(directory: Path | str, *, verify: bool = False) -> Metrics:
     """Compute every metric of a finished run anew from its records and features; write and return them.
 
     Nothing is generated and no network is loaded. A run of an older schema is brought to the newest one on
     the way; its distances to reference images are kept as they were, if their features were not stored.
 
+    Parameters
+    ----------
+    directory
+        Of the run.
+    verify
+        Whether to look for changes in the content of all that is read, see
+        `fairbench.store.manifest.check_made`.
+
     Raises
     ------
     UserError
-        As `load_run`; or the records lack what the measurement names.
+        As `load_run`; or records and features lack what the measurement names.
 
     Examples
     --------
@@ -295,18 +318,35 @@ def score(directory: Path | str) -> Metrics:
     >>> fairbench.score("runs/example").primary_judge
     'portraits-eval-a'
     """
-    run = load_run(directory)
-    with lock(run.path):
-        if not (run.path / MEASUREMENT).is_file():
-            atomic_write_json(run.path / MEASUREMENT, measurement_of(run).model_dump(mode="json"))
-        metrics = score_directory(run.path, run.records)
+    place = finished_run(directory)
+    with lock(place.path):
+        check_made(place, SCORED, verify=verify)
+        before = _distances_before(place)
+        metrics = score_directory(place.path, read_records(place))
         variants = {
-            name: _with_distances(entry, run.metrics.variants.get(name))
-            for name, entry in metrics.variants.items()
+            name: _with_distances(entry, before.get(name)) for name, entry in metrics.variants.items()
         }
         metrics = metrics.model_copy(update={"variants": variants})
-        atomic_write_json(run.path / METRICS, metrics.to_json())
+        atomic_write_json(place / METRICS, metrics.to_json())
+        note_made(place, METRICS)
     return metrics
+
+
+def _distances_before(place: RunDirectory) -> dict[str, VariantMetrics]:
+    """Return what a run of schema 1 measured, of which not all can be computed anew; nothing of a newer one.
+
+    Whose metrics are damaged gets new ones; only those of a newer version of fairbench are kept as they are.
+    """
+    if place.provenance().schema_version > 1:
+        content = {}
+        with suppress(UserError):
+            content = read_json(place / METRICS)
+        refuse_newer(content, place / METRICS)
+        return {}
+    run = load_run(place.path)
+    if not (place / MEASUREMENT).exists():
+        atomic_write_json(place / MEASUREMENT, measurement_of(run).model_dump(mode="json"))
+    return run.metrics.variants
 
 
 def _with_distances(now: VariantMetrics, before: VariantMetrics | None) -> VariantMetrics:
@@ -319,18 +359,40 @@ def _with_distances(now: VariantMetrics, before: VariantMetrics | None) -> Varia
 
 def score_directory(directory: Path, records: "pd.DataFrame") -> Metrics:
     """Compute ``metrics.json`` anew from what lies in ``directory``."""
-    from safetensors.torch import load_file
-
     measurement = read_measurement(directory / MEASUREMENT)
+    features = read_tensors(directory / FEATURES)
     reference, log = (table(directory / name) for name in (REFERENCE, TRAINING_LOG))
-    metrics = score_records(records, load_file(directory / FEATURES), measurement, reference)
+    if missing := next(_missing(records, features, measurement, reference), None):
+        raise UserError(f"{directory}: {missing}: restore it from a copy, or begin anew with --fresh")
+    metrics = score_records(records, features, measurement, reference)
     if log is not None:
         metrics = told_at_the_end(metrics, log, measurement.updates, measurement.stop_on)
     return metrics
 
 
+def _missing(
+    records: "pd.DataFrame",
+    features: "Mapping[str, Tensor]",
+    measurement: Measurement,
+    reference: "pd.DataFrame | None",
+) -> Iterator[str]:
+    """Say what of a measurement is neither in the records nor in the features, or not for every image."""
+    for judge in measurement.judges:
+        read = [(name, label) for name, labels in judge.attributes.items() for label in labels]
+        for column in (face(judge.name), *(probability(judge.name, *each) for each in read)):
+            if column not in records:
+                yield f"{RECORDS} has no column {column}"
+    if measurement.network is None:
+        return
+    images = records["variant"].value_counts(sort=False).to_dict()
+    for name, count in (images if reference is None else images | {"reference": len(reference)}).items():
+        key = f"{measurement.network}/{name}"
+        if key not in features or features[key].ndim != 2 or len(features[key]) != count:
+            yield f"{FEATURES} does not hold {key} of {count} images"
+        elif not features[key].is_floating_point():
+            yield f"{FEATURES} holds {key} as other than numbers with a point"
+
+
 def table(path: Path) -> "pd.DataFrame | None":
     """Return what a parquet file holds; None where there is none."""
-    import pandas as pd
-
-    return pd.read_parquet(path) if path.is_file() else None
+    return read_table(path) if path.exists() else None

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 from fairbench.config import RunConfig, load_config
 from fairbench.errors import UserError
-from fairbench.storage import read_json
-from fairbench.store.results import InputHashes, Provenance
+from fairbench.storage import explained, read_json, remove, sha256_of, tidy
+from fairbench.store.results import InputHashes, Provenance, refuse_newer
 
 CONFIG = "config.yaml"
 """The settings, `fairbench.config.RunConfig`; with the next one written first."""
@@ -37,15 +36,21 @@ METRICS = "metrics.json"
 """`fairbench.store.results.Metrics`."""
 PICTURES = "pictures"
 """For people."""
+MANIFEST = "manifest.json"
+"""`fairbench.store.manifest.Manifest`: what all these files are, by which a change is noticed."""
 STATUS = "status.json"
 """Written last: the run is done."""
 MATRIX = "matrix.json"
 """Beside the runs of a matrix: a list of `fairbench.store.results.MatrixRow`."""
 FILES = (
-    STATUS, METRICS, RECORDS, MEASUREMENT, REFERENCE, FEATURES, PICTURES, IMAGES, ADAPTER, TRAINING,
+    STATUS, MANIFEST, METRICS, RECORDS, MEASUREMENT, REFERENCE, FEATURES, PICTURES, IMAGES, ADAPTER, TRAINING,
     TRAINING_LOG, CONFIG, PROVENANCE,
 )  # fmt: skip
 """Everything a run writes at the top of its directory, in the order in which a new run removes it."""
+MADE = (
+    CONFIG, PROVENANCE, TRAINING_LOG, ADAPTER, FEATURES, REFERENCE, MEASUREMENT, RECORDS, METRICS,
+)  # fmt: skip
+"""What a finished run must keep as it was made; its images may be taken away, and pictures are for people."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,17 @@ class RunDirectory:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
+    def named(self, path: Path) -> str:
+        """Return what a file of this directory is called in it."""
+        return path.relative_to(self.path).as_posix()
+
     @property
     def finished(self) -> bool:
-        """Whether the run is done: its status is written last."""
-        return (self.path / STATUS).is_file()
+        """Whether the run is done: its status, which is written last, says so."""
+        try:
+            return read_json(self.path / STATUS).get("status") == "finished"
+        except UserError:  # there is none, or it is damaged
+            return False
 
     @property
     def adapter(self) -> Path:
@@ -77,21 +89,33 @@ class RunDirectory:
 
         Only ``fresh`` lets a run replace another one; nothing lets it replace other files.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path} is a file: name another directory with --out")
-        if not _writable(self.path):
-            raise UserError(f"no permission to write to {self.path}: name another directory with --out")
-        if not self.path.exists() or all(entry.name.startswith(".") for entry in self.path.iterdir()):
-            return
-        if not (self.path / PROVENANCE).is_file():
-            raise UserError(
-                f"{self.path} holds files that are not of a run: name another directory with --out"
-            )
-        if (self.path / CONFIG).is_file() and not fresh:
+        with explained(self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise UserError(f"{self.path} is a file: name another directory with --out")
+            if (fresh or not self.finished) and not _writable(self.path):
+                raise UserError(f"no permission to write to {self.path}: name another directory with --out")
+            if not self.path.exists() or all(entry.name.startswith(".") for entry in self.path.iterdir()):
+                return
+            if not (self.path / PROVENANCE).is_file():
+                raise UserError(
+                    f"{self.path} holds files that are not of a run: name another directory with --out"
+                )
+        if not fresh:
             self._check_same(config)
 
     def _check_same(self, config: RunConfig) -> None:
-        held = load_config(self.path / CONFIG)
+        noted, path = self.provenance().config_sha256, self.path / CONFIG
+        if noted == sha256_of(config.to_yaml().encode()):  # the file, whatever it holds, is written anew
+            return
+        if not path.exists():
+            if noted:
+                raise UserError(f"{path} is gone: restore it, or replace the run with --fresh")
+            return
+        held = load_config(path)
+        if noted and noted != sha256_of(path):
+            raise UserError(
+                f"{path} has changed since the run began: restore it, or replace the run with --fresh"
+            )
         if held.digest() == config.digest():
             return
         ours, theirs = _flat(config), _flat(held)
@@ -110,7 +134,7 @@ class RunDirectory:
 
         ``now`` says what there is; it is asked only where there is something to compare it with.
         """
-        if (self.path / CONFIG).is_file() and (found := _changed(self.input_hashes, now())):
+        if (self.path / PROVENANCE).is_file() and (found := _changed(self.input_hashes, now())):
             raise UserError(
                 f"{self.path} was made of other files ({'; '.join(found)}): "
                 "replace it with --fresh, or name another directory with --out"
@@ -129,16 +153,22 @@ class RunDirectory:
     def provenance(self) -> Provenance:
         """Return where the run that is here comes from; nothing where there is none."""
         path = self.path / PROVENANCE
-        return Provenance.of(read_json(path), path) if path.is_file() else Provenance()
+        if not path.exists():
+            return Provenance()
+        content = read_json(path)
+        refuse_newer(content, path)
+        return Provenance.of(content, path)
 
     def clear(self) -> None:
         """Remove everything a run has written here, and nothing else."""
         for name in FILES:
-            path = self.path / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            with explained(self.path / name):
+                remove(self.path / name)
+
+    def tidy(self) -> None:
+        """Remove what was half-written when a run was killed here; a ``UserError`` about a link."""
+        with explained(self.path):
+            tidy(self.path, FILES)
 
 
 def default_directory(config: RunConfig) -> Path:

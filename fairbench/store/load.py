@@ -4,15 +4,19 @@ Older ones are brought to the newest schema as they are read; newer ones are ref
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from fairbench.errors import UserError
-from fairbench.records import PRODUCT, classes_read
-from fairbench.storage import read_json, read_yaml
-from fairbench.store.layout import CONFIG, MEASUREMENT, METRICS, PROVENANCE, RECORDS, RunDirectory
+from fairbench.config import RunConfig, make_config
+from fairbench.errors import UserError, one_line
+from fairbench.intervention import Intervention
+from fairbench.intervention_files import load_intervention
+from fairbench.records import PRODUCT, classes_read, fault
+from fairbench.storage import read_json, read_table, read_yaml
+from fairbench.store.layout import ADAPTER, CONFIG, MEASUREMENT, METRICS, PROVENANCE, RECORDS, RunDirectory
+from fairbench.store.manifest import check_made
 from fairbench.store.measurement import JudgeUsed, Measurement, read_measurement
-from fairbench.store.results import SCHEMA_VERSION, Metrics, Provenance
+from fairbench.store.results import SCHEMA_VERSION, Metrics, Provenance, refuse_newer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,38 +33,91 @@ class StoredRun:
     metrics: Metrics
 
 
-def load_run(directory: Path | str) -> StoredRun:
+def load_run(directory: Path | str, *, verify: bool = False) -> StoredRun:
     """Read a finished run or evaluation; one of an older schema as if this one had written it.
+
+    Parameters
+    ----------
+    directory
+        Of the run.
+    verify
+        Whether to look for changes in the content of all that is read, see `check_made`.
 
     Raises
     ------
     UserError
-        There is no finished run, a file of it cannot be read, or a newer fairbench wrote it.
+        There is no finished run, a file of it cannot be read or has changed, or a newer fairbench wrote it.
     """
-    import pandas as pd
+    place = finished_run(directory)
+    check_made(place, (CONFIG, PROVENANCE, RECORDS, METRICS, MEASUREMENT), verify=verify)
+    run = StoredRun(
+        path=place.path,
+        config=read_config(place),
+        provenance=place.provenance(),
+        records=read_records(place),
+        metrics=read_metrics(place),
+    )
+    measurement_of(run)  # to find it whole
+    return run
 
+
+def finished_run(directory: Path | str) -> RunDirectory:
+    """Return the paths of a run that is done; a ``UserError`` where there is none."""
     place = RunDirectory(Path(directory))
     if not place.finished:
         raise UserError(f"{directory}: is not a finished run: give the directory of one, or finish it first")
-    metrics = read_json(place / METRICS)
-    if metrics.get("schema_version", 0) > SCHEMA_VERSION:
-        raise UserError(f"{directory}: was written by a newer fairbench: update fairbench to read it")
+    return place
+
+
+def read_config(place: RunDirectory) -> dict[str, Any]:
+    """Read the settings of a run as they are written; a ``UserError`` where one of them is damaged."""
+    path = place / CONFIG
+    content = read_yaml(path)
+    make_config({key: content[key] for key in RunConfig.model_fields.keys() & content.keys()}, str(path))
+    return content
+
+
+def read_records(place: RunDirectory) -> "pd.DataFrame":
+    """Read the records of a run; a ``UserError`` where they are damaged, or name images outside of it."""
+    path = place / RECORDS
+    records = read_table(path)
+    if wrong := fault(records):
+        raise UserError(f"{path}: {wrong}: restore it from a copy, or begin anew with --fresh")
+    if "image" in records and not read_config(place).get("images"):
+        strange = records["image"][~records["image"].map(_is_inside)]
+        if len(strange):
+            raise UserError(f"{path}: the image {strange.iloc[0]!r} does not lie in {place.path}")
+    return records
+
+
+def read_metrics(place: RunDirectory) -> Metrics:
+    """Read the metrics of a run; of an older schema as if this version had written them."""
+    path = place / METRICS
+    content = read_json(path)
+    refuse_newer(content, path)
     try:
-        records = pd.read_parquet(place / RECORDS)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{place / RECORDS}: cannot be read: {error}") from None
-    return StoredRun(
-        path=place.path,
-        config=read_yaml(place / CONFIG),
-        provenance=Provenance.of(read_json(place / PROVENANCE), place / PROVENANCE),
-        records=records,
-        metrics=Metrics.of(_newest(metrics), place / METRICS),
-    )
+        newest = _newest(content)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is damaged: {one_line(error, named=True)}") from None
+    return Metrics.of(newest, path)
+
+
+def load_adapter(directory: Path | str, *, verify: bool = False) -> Intervention:
+    """Read what a method learnt; a ``UserError`` where it is damaged, or not as its run has made it."""
+    directory = Path(directory)
+    if directory.name == ADAPTER:
+        check_made(RunDirectory(directory.parent), [ADAPTER], verify=verify)
+    return load_intervention(directory)
+
+
+def _is_inside(image: object) -> bool:
+    path = PurePosixPath(str(image))
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def measurement_of(run: StoredRun) -> Measurement:
     """Return what the run wrote down; of schema 1, gathered from metrics, records' columns and provenance."""
-    if (run.path / MEASUREMENT).is_file():
+    if run.provenance.schema_version > 1 or (run.path / MEASUREMENT).exists():
         return read_measurement(run.path / MEASUREMENT)
     metrics, hashes = run.metrics, run.provenance.sha256
     known = hashes.judges | hashes.training_judge
@@ -89,7 +146,7 @@ def measurement_of(run: StoredRun) -> Measurement:
 
 def _newest(metrics: dict[str, Any]) -> dict[str, Any]:
     """Bring ``metrics.json`` to the newest schema: what is new is there, and empty where it is unknown."""
-    version = metrics.get("schema_version", 0)
+    version = metrics["schema_version"]
     if version < 2:
         asked = set(metrics["attributes"])
         paired = metrics["paired"].items()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fairbench.errors import invalid
 from fairbench.storage import read_json
-from fairbench.store.results import Sequential
+from fairbench.store.results import Sequential, refuse_newer
 
 
 class JudgeUsed(BaseModel):
@@ -72,7 +72,9 @@ class Measurement(BaseModel):
 
 def read_measurement(path: Path) -> Measurement:
     """Read ``measurement.json``; a fault, or a newer schema, is a ``UserError``."""
+    content = read_json(path)
+    refuse_newer(content, path)
     try:
-        return Measurement.model_validate(read_json(path))
+        return Measurement.model_validate(content)
     except ValidationError as error:
         raise invalid(str(path), error, Measurement.model_fields) from None

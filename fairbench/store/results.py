@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fairbench.errors import invalid
+from fairbench.errors import UserError, invalid
 from fairbench.records import ORIGINAL, PRODUCT
 
 SCHEMA_VERSION = 3
@@ -45,6 +45,15 @@ class Result(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """Return the content of the file: what was set, in the order of the fields."""
         return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
+
+
+def refuse_newer(content: dict[str, Any], path: Path) -> None:
+    """Raise a ``UserError`` where a newer version wrote the file at ``path``, or its schema is no number."""
+    version = content.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise UserError(f"{path}: schema_version: {version!r} is no number: the file is damaged")
+    if version > SCHEMA_VERSION:
+        raise UserError(f"{path}: schema_version: {version} is of a newer fairbench: update fairbench")
 
 
 # metrics.json
@@ -327,6 +336,8 @@ class Provenance(Result):
     platform: str = ""
     device: str = ""
     threads: int | None = None
+    config_sha256: str | None = None
+    """Of ``config.yaml``, which is written after it; None in runs of an earlier version."""
     sha256: InputHashes = InputHashes()
     seconds: dict[str, float] = {}
     """Stage -> wall seconds."""
