@@ -62,10 +62,10 @@ def find(room: str, name: str | Path, file: str) -> Path:
 def read_description(path: Path, model: type[Description]) -> Description:
     """Read and validate a JSON description; a fault is one line that names the file and the key."""
     try:
-        text = read_bytes(path, LARGEST_JSON).decode()
-    except (OSError, ValueError) as error:
+        content = read_bytes(path, LARGEST_JSON)
+    except OSError as error:
         raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
-    return described(text.encode(), model, str(path))
+    return described(content, model, str(path))
 
 
 def described(content: bytes | dict[str, Any], model: type[Description], where: str) -> Description:

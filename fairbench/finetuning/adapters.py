@@ -186,7 +186,8 @@ class RunningAverage:
 
     It counts the beginning as the first of the weights that it averages. That of diffusers, which the code of
     arXiv 2311.07604 uses, counts from the first update on, :math:`d = t / (9+t)` after 0. Of weights that
-    move steadily this one lags a tenth of an update more: .07 % of the way after 150 updates, nothing after 4000.
+    move steadily this one lags a tenth of an update more: .07 % of the way after 150 updates, nothing after
+    4000.
     """
 
     def __init__(self, parameters: Mapping[str, torch.Tensor], decay: float) -> None:
