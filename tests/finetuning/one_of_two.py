@@ -1,4 +1,4 @@
-"""One of the processes of test_processes.py: trains, then trains with a judge that fails in one of them.
+"""One of the processes of test_processes.py: trains, with a judge that fails in one of them too, and with clipping.
 
 Run as a script with the directory to write to and, for the second training, the environment of a launcher.
 """
@@ -29,6 +29,9 @@ SETTINGS = {
     "clip": None,
 }
 
+CLIP = 1e-3
+"""Less than any gradient is long."""
+
 
 class BlindSecond(ColourJudge):
     """Fails in the first update, and only in the second process."""
@@ -42,11 +45,11 @@ class BlindSecond(ColourJudge):
         return super().logits(images, found)
 
 
-def train(directory, judge):
+def train(directory, judge, **changes):
     """Return what is learnt in two updates, with the log of loss and skipped updates."""
     rows = []
     context = make_context(directory, updates=2, attributes="gender,race", judge=judge, log=rows.append)
-    tensors = BiasedDFT(BiasedDFT.Config(**SETTINGS)).fit(context).tensors
+    tensors = BiasedDFT(BiasedDFT.Config(**SETTINGS | changes)).fit(context).tensors
     numbers = {name: torch.tensor([row.get(name, 0.0) for row in rows]) for name in ("loss", "nonfinite")}
     return tensors | numbers
 
@@ -55,6 +58,9 @@ def main(directory):
     index = Processes().index
     for name, judge in (("seeing", ColourJudge()), ("blind", BlindSecond())):
         save_file(train(directory / name, judge), directory / f"{name}-{index}.safetensors")
+    save_file(
+        train(directory / "clipped", ColourJudge(), clip=CLIP), directory / f"clipped-{index}.safetensors"
+    )
 
 
 if __name__ == "__main__":

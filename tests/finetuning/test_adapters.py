@@ -3,6 +3,9 @@ import torch
 from diffusers.training_utils import EMAModel
 
 from fairbench.finetuning.adapters import RunningAverage, adapter, shared_words
+from fairbench.models.hooks import Hooks
+from fairbench.models.soft_tokens import in_front, soft_tokens
+from fairbench.models.weights import lora_weights
 from tests.finetuning.stand_ins import tiny_model
 
 TEXTS = ["face of a nurse"]
@@ -27,6 +30,31 @@ def test_training_starts_at_the_original_and_leaves_it_as_it_was():
     assert torch.equal(embedding(model), before)
     after = model.pipeline.text_encoder.state_dict()
     assert after.keys() == state.keys() and all(torch.equal(after[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("tune", ["text_encoder", "unet", "text_encoder+unet", "prefix"])
+def test_what_is_exported_does_what_was_trained(tune):
+    """At the same scale: a plain pipeline reads no other one out of the weights."""
+    model = tiny_model()
+    with adapter(model, tune, None if tune == "prefix" else 4, seed=0) as tuned:
+        for number, parameter in enumerate(tuned.parameters.values()):
+            generator = torch.Generator().manual_seed(number)
+            parameter.data = torch.randn(parameter.shape, generator=generator) / 2
+        trained = seen(model, tuned.hooks)
+        exported = tuned.exported(tuned.parameters)
+    tensors, embeddings = exported.get("tensors", {}), exported.get("embeddings", {})
+    with lora_weights(model, tensors), soft_tokens(model, embeddings):
+        hooks = Hooks(rewrite=in_front("".join(embeddings))) if embeddings else Hooks()
+        torch.testing.assert_close(seen(model, hooks), trained, rtol=1e-4, atol=1e-5)
+    assert (seen(model, Hooks()) - trained).abs().max() > 1e-2
+
+
+def seen(model, hooks):
+    """Return the prompt's embedding, and what the U-Net predicts by it, as one vector."""
+    with torch.no_grad():
+        conditioning = model.condition(TEXTS, [0], hooks)
+        noise = model.predict_noise(model.noise([0]), torch.tensor(500), conditioning, 3.0)
+    return torch.cat([conditioning.conditional.flatten(), noise.flatten()])
 
 
 def test_all_attention_and_feed_forward_layers_are_tuned_and_nothing_else():

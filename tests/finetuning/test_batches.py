@@ -15,6 +15,23 @@ def test_a_batch_depends_on_seed_and_update_alone(tmp_path):
     assert other.seeds != later.seeds
 
 
+def test_the_base_seed_decides_the_order_of_the_prompts_and_which_noises_of_the_bank_they_get(tmp_path):
+    def drawn(seed):
+        context = make_context(tmp_path, model=object(), seed=seed)
+        place = {
+            image_seed("tiny", "1", prompt.id, index, seed): index
+            for prompt in context.prompts
+            for index in range(8)
+        }
+        batches = [Batches(context, 5, 3, 8)[update] for update in range(4)]
+        noises = [tuple(place[number] for number in batch.seeds) for batch in batches]
+        return [tuple(batch.texts[::3]) for batch in batches], noises
+
+    (order, noises), (other_order, other_noises) = drawn(0), drawn(1)
+    assert order != other_order and noises != other_noises
+    assert len(set(order)) > 1 and len(set(noises)) > 1  # nor is every epoch the same
+
+
 @given(prompts=st.integers(1, 7), images=st.integers(1, 5), extra=st.integers(0, 4))
 def test_prompts_come_in_epochs_and_noise_out_of_their_bank(tmp_path_factory, prompts, images, extra):
     context = make_context(tmp_path_factory.getbasetemp(), model=object())

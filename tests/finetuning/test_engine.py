@@ -6,6 +6,7 @@ import torch
 from fairbench.errors import UserError
 from fairbench.finetuning import engine
 from fairbench.finetuning.engine import Pace, Training
+from fairbench.finetuning.processes import Processes
 
 PACE = Pace(learning_rate=0.1, ema_decay=0.9, clip=1.0)
 
@@ -79,6 +80,29 @@ def test_large_gradients_are_clipped_and_counted(tmp_path):
     assert rows[-1]["clipped"] == 3 and rows[0]["gradient_norm"] > 100
     total = torch.cat([value.grad for value in values.values()]).norm()
     torch.testing.assert_close(total.item(), PACE.clip, rtol=1e-4, atol=0)
+
+
+class TwoAlike(Processes):
+    """As if another process had found the same gradient."""
+
+    def add_up(self, tensors):
+        for tensor in tensors:
+            tensor.mul_(2)
+
+
+@pytest.mark.parametrize(("clip", "length"), [(0.5, 0.5), (1.5, 1.5), (10.0, 2.0), (None, 2.0)])
+def test_what_is_clipped_is_the_gradient_of_all_processes_together(tmp_path, clip, length):
+    """A gradient of length 1 in each of two: together 2."""
+    value = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    direction = torch.tensor([0.6, 0.8], dtype=torch.float64)
+
+    def accumulate(update):
+        value.grad = direction.clone()
+        return {}
+
+    pace = Pace(learning_rate=0.1, ema_decay=0.0, clip=clip, optimizer="sgd")
+    Training({"a": value}, tmp_path, {}, pace, TwoAlike()).run(1, accumulate, lambda row: None)
+    torch.testing.assert_close(value.detach(), -0.1 * length * direction, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("failure", ["gradient", "exception"])

@@ -31,6 +31,17 @@ def test_a_warm_up_rises_evenly_and_then_the_rest_begins():
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1] + [1 - n / 10 for n in range(10)])
 
 
+def test_sgd_carries_nine_tenths_of_the_last_step_along():
+    value = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimiser, expected, moving = make_optimiser("sgd", [value], 0.1), value.detach().clone(), 0.0
+    for gradient in (torch.tensor([1.0, 3.0]), torch.tensor([-2.0, 0.5]), torch.tensor([0.0, 1.0])):
+        value.grad = gradient.double()
+        optimiser.step()
+        moving = 0.9 * moving + gradient.double()
+        expected = expected - 0.1 * moving
+    torch.testing.assert_close(value.detach(), expected)
+
+
 def test_a_missing_library_is_one_line(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.optim", None)
     with pytest.raises(UserError, match="pip install bitsandbytes"):

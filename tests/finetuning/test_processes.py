@@ -57,6 +57,16 @@ def test_two_processes_give_the_update_of_one(two, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_clip_what_they_have_added_up(two, tmp_path):
+    alone = one_of_two.train(tmp_path, ColourJudge(), clip=one_of_two.CLIP)
+    for name, value in alone.items():
+        if "lora" in name:
+            found = two("clipped", 0)[name]
+            torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-5 * value.abs().max().item())
+    assert not torch.equal(alone["loss"], two("seeing", 0)["loss"])  # it made a difference
+
+
+@pytest.mark.slow
 def test_an_update_that_fails_in_one_process_is_skipped_by_all(two):
     """The authors' processes looked at their own gradients, and drifted apart."""
     first, second = two("blind", 0), two("blind", 1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from fairbench.finetuning.faces import WholePictures
 from fairbench.finetuning.semantics import OriginalPictures, factors, preservation_loss
 from tests.finetuning.stand_ins import Coarse, ColourJudge, make_context
 
@@ -36,6 +37,18 @@ def test_every_picture_is_made_once(context):
     assert sorted(painter.asked) == sorted([*PICTURES, ("cook", 5)])
     for name, column in first.items():
         assert torch.equal(again[name][:3], column.flip(0)) and torch.equal(again[name][3], column[0])
+
+
+class EveryFace(WholePictures):
+    """Finds one in every picture, whatever the judge says."""
+
+
+def test_an_original_without_a_face_has_no_box(context):
+    faces = EveryFace(Coarse(), lambda: torch.rand(2, 3, 8, 8))
+    dark = lambda texts, seeds: Painter()(texts, seeds) * torch.tensor(seeds).ne(2).view(-1, 1, 1, 1)  # noqa: E731
+    seen = OriginalPictures(dark, context, {}, faces).look_up(PICTURES, torch.device("cpu"))
+    assert seen["face/box"].tolist() == [[0, 0, 8, 8], [0, 0, 8, 8], [0, 0, 0, 0]]
+    assert seen["class/gender"].tolist()[2] == -1
 
 
 def test_the_table_holds_what_the_networks_see(context):

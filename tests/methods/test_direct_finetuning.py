@@ -8,6 +8,7 @@ from diffusers import StableDiffusionPipeline
 from pydantic import ValidationError
 
 from fairbench.errors import UserError
+from fairbench.finetuning.batches import Batches
 from fairbench.finetuning.faces import WholePictures
 from fairbench.intervention import Intervention
 from fairbench.intervention_files import load_intervention, save_intervention
@@ -119,19 +120,45 @@ def test_portions_do_not_change_an_update(tmp_path):
 
 
 def test_faces_are_kept_or_real_if_asked_for(tmp_path):
+    """In the first update every picture is its original: kept, it is no distance away from it."""
     rows = []
     real = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     context = make_context(
         tmp_path,
-        updates=2,
+        updates=1,
         log=rows.append,
         attributes="gender,race",
+        target="gender=0/1,race=0/1/0/0",
         faces=WholePictures(Coarse(), lambda: real),
     )
-    make(
-        BiasedDFT, timesteps_per_update=2, face_weight=1.0, region_factor=0.2, change_factor={"race": 0.6}
-    ).fit(context)
-    assert all(0 <= row["loss_face"] < 2 for row in rows)
+    fitted = make(
+        BiasedDFT,
+        timesteps_per_update=2,
+        face_weight=0.5,
+        face_confidence=0.46,
+        region_factor=0.2,
+        change_factor={"race": 0.6},
+        learning_rate=1e-9,
+    )
+    fitted.fit(context)
+    batch = Batches(context, 2, 4, 4)[0]
+    images = tiny_model().generate(batch.texts, batch.seeds, steps=3, guidance=3.0)
+    judged = context.judge.logits(images)
+    faces, theirs = (torch.nn.functional.normalize(Coarse()(x)).double().numpy() for x in (images, real))
+    expected, kept = 0.0, []
+    for i, face in enumerate(faces):
+        sure = [
+            int(judged[name][i].argmax()) == wanted and judged[name][i].softmax(0).max() >= 0.46
+            for name, wanted in (("gender", 1), ("race", 1))
+        ]
+        if judged["face"][i] > 0:
+            kept.append(all(sure))
+            expected += 0 if all(sure) else (1 - max(face @ other for other in theirs)) / len(images)
+    assert any(kept) and not all(kept)
+    (row,) = rows
+    assert row["loss_face"] == pytest.approx(expected, rel=1e-3)
+    parts = row["loss_alignment"] + 8 * row["loss_semantics"] + 0.5 * row["loss_face"]
+    assert row["loss"] == pytest.approx(parts, rel=1e-4)
     with pytest.raises(UserError, match="tiny brings none"):
         make(BiasedDFT, face_weight=1.0).fit(make_context(tmp_path / "other"))
 
