@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LARGEST_YAML, LARGEST_JSON = 4 * 2**20, 64 * 2**20
 """Bytes of a file: what people write is far smaller."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OCCUPIED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO)
@@ -217,6 +218,15 @@ def _undamaged(path: Path | str) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
 
 
+def atomic_write_csv(path: Path | str, table: "pd.DataFrame") -> None:
+    """Write ``table`` as CSV without its index, see `atomic_write_bytes`; no text in it is a formula.
+
+    A spreadsheet would compute a cell that begins like one: an apostrophe in front makes it text.
+    """
+    plain = table.apply(lambda column: column.map(_no_formula) if column.dtype.kind == "O" else column)
+    atomic_write_text(path, plain.to_csv(index=False))
+
+
 def read_json(path: Path | str, worded: Callable[[object], str] | None = None) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 
@@ -325,6 +335,10 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 def _unfollowed(path: str, flags: int) -> int:
     """Open a file, but neither what a link points to nor, for ever, a pipe that nobody reads."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 @contextmanager

@@ -41,21 +41,22 @@ def run_matrix(
     from fairbench.report.matrix import draw_all, lay_out, matrix_rows
     from fairbench.report.pictures import paint
     from fairbench.runs.matrix import run_cells
-    from fairbench.storage import atomic_write_json
+    from fairbench.storage import atomic_write_json, lock
     from fairbench.store.layout import MATRIX
 
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
-    outcomes = run_cells(cells, place, fresh=fresh, progress=_progress(len(cells), as_json), paint=paint)
-    for outcome in outcomes:
-        _explain(outcome)
-    rows = matrix_rows(outcomes)
-    content, console = [row.to_json() for row in rows], make_console()
-    if as_json:
-        print_json(content)
-    else:
-        console.print(lay_out(rows))
-    atomic_write_json(place / MATRIX, content)
-    pictures = draw_all(outcomes, place)
+    with lock(place):  # of two at once, one would write into the table what the other was doing
+        outcomes = run_cells(cells, place, fresh=fresh, progress=_progress(len(cells), as_json), paint=paint)
+        for outcome in outcomes:
+            _explain(outcome)
+        rows = matrix_rows(outcomes)
+        content, console = [row.to_json() for row in rows], make_console()
+        if as_json:
+            print_json(content)
+        else:
+            console.print(lay_out(rows))
+        atomic_write_json(place / MATRIX, content)
+        pictures = draw_all(outcomes, place)
     if not as_json:
         console.print(f"runs: {place}", highlight=False, soft_wrap=True)
         for picture in pictures:
