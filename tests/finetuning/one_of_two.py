@@ -1,4 +1,4 @@
-"""One of the processes of test_processes.py: trains, with a judge that fails in one of them too, and with clipping.
+"""One of the processes of test_processes.py: trains, also with a judge that fails in one, and clipped.
 
 Run as a script with the directory to write to and, for the second training, the environment of a launcher.
 """
