@@ -46,7 +46,8 @@ class TableFile:
         paths = []
         for row, text in enumerate(self.rows[column]):
             if not text:
-                raise UserError(f"{self.where(row)}: has no {column}: name a file")
+                hint = "" if once else ", or leave the column out"
+                raise UserError(f"{self.where(row)}: has no {column}: name a file{hint}")
             if (path := path_inside(self.source.parent, text)) is None:
                 raise UserError(
                     f"{self.where(row)}: the path {text!r} is not inside the folder of the table: "
