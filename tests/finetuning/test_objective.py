@@ -323,19 +323,18 @@ def by_hand(images, before, real, attributes, wanted, least):
     return total / len(images)
 
 
-SURE = {"gender": 1, "race": 0}
+SURE = {"gender": 1, "race": 2}
 
 
 @pytest.mark.parametrize(
-    ("attributes", "target", "confidence", "wanted"),
+    ("attributes", "target", "confidence", "wanted", "least"),
     [
-        ("gender", "gender=0/1", 0.8, SURE),
-        ("gender", "uniform", 1.0, None),
-        ("gender,race", "gender=0/1,race=1/0/0/0", 0.8, SURE),
-        ("gender,race", "uniform", 1.0, None),
+        ("gender", "gender=0/1", 0.8, SURE, 0.65),  # one of four is so sure
+        ("gender", "uniform", 1.0, None, 0.0),
+        ("gender,race", "gender=0/1,race=0/0/1/0", 0.8, SURE, 0.295),  # three of four, of the race
+        ("gender,race", "uniform", 1.0, None, 0.0),
     ],
 )
-@pytest.mark.parametrize("least", [0.0, 0.52])
 def test_the_face_loss_by_hand(tmp_path, attributes, target, confidence, wanted, least):
     """Where nobody has a target, faces count with several attributes and not with one: so does the source."""
     images, before, real = noisy(12, 3), noisy(12, 4), noisy(5, 9)
@@ -348,6 +347,11 @@ def test_the_face_loss_by_hand(tmp_path, attributes, target, confidence, wanted,
     expected = by_hand(images, before, real, attributes.split(","), [wanted] * 12, least)
     assert row["loss_face"] == pytest.approx(expected, rel=1e-4, abs=1e-7)
     assert (expected == 0) == (attributes == "gender" and wanted is None)
+    if wanted:
+        everyone, nobody = (
+            by_hand(images, before, real, attributes.split(","), [wanted] * 12, bound) for bound in (0, 1)
+        )
+        assert everyone != expected != nobody
     assert row["loss"] == pytest.approx(row["loss_alignment"] + 0.5 * expected, rel=1e-4)
 
 
