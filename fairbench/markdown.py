@@ -32,8 +32,9 @@ def escaped(text: object) -> str:
     >>> print(escaped("a|b <script> [c](d)"))
     a\|b &lt;script> [c]\(d)
     """
-    line = visible(" ".join(str(text).split()))
-    return line.replace("\\", "\\\\").replace("|", r"\|").replace("<", "&lt;").replace("](", r"]\(")
+    line = " ".join(str(text).split())
+    line = line.replace("\\", "\\\\").replace("|", r"\|").replace("<", "&lt;").replace("](", r"]\(")
+    return visible(line)
 
 
 def write_between_marks(page: Path, text: str) -> None:

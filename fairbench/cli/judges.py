@@ -54,8 +54,10 @@ def check(
 
 
 def _use(judge: str, written: Path) -> str:
-    """Say how to name a judge whose counts lie elsewhere than it does: in a copy of a packaged one."""
-    return f"; to use it: --judge ./{written.parent}" if str(written.parent) == judge else ""
+    """Say how to name the copy of a packaged judge, which has the counts."""
+    from fairbench.judges import list_judges
+
+    return f"; to use it: --judge ./{written.parent}" if judge in list_judges() else ""
 
 
 def _measured(judge: "Judge", labelled: "Labelled") -> tuple[dict[str, Any], dict[str, Any]]:

@@ -87,7 +87,8 @@ def _from_methods(methods: Sequence[str] | None, config: Path | None, given: dic
     names = attributes if isinstance(attributes, str) else ",".join(map(str, attributes))
     for key in ("method", "method_options"):
         settings.pop(key, None)  # of the file: the methods of the command line take their place
-    return make_cells(Matrix(methods=tuple(methods or ()), attributes=(names,), seeds=(seed,)), settings)
+    matrix = Matrix(methods=tuple(methods or ()), attributes=(names,), seeds=(seed,))
+    return make_cells(matrix, settings, f"{config}: " if config else "")
 
 
 def _progress(total: int, quiet: bool) -> "Callable[[Cell], Any]":
