@@ -39,9 +39,9 @@ def check(
     loaded = load_judge(judge)
     labelled = read_labelled(images, loaded.attributes)
     found, counts = _measured(loaded, labelled)
-    written = str(write_confusion(judge, loaded, counts)) if write else None
+    written = write_confusion(judge, loaded, counts) if write else None
     if as_json:
-        print_json({**found, "written": written})
+        print_json({**found, "written": written and str(written)})
         return
     print_text(f"judge {found['judge']}: saw a face in {found['faces']} of {found['images']} images")
     for name, entry in found["attributes"].items():
@@ -50,7 +50,14 @@ def check(
         rows = zip(entry["labels"], entry["confusion"], strict=True)
         print_table(("", *entry["labels"]), [[label, *row] for label, row in rows])
     if written:
-        print_text(f"\nkept in {written}")
+        print_text(f"\nkept in {written}{_use(judge, written)}")
+
+
+def _use(judge: str, written: Path) -> str:
+    """Say how to name the copy of a packaged judge, which has the counts."""
+    from fairbench.judges import list_judges
+
+    return f"; to use it: --judge ./{written.parent}" if judge in list_judges() else ""
 
 
 def _measured(judge: "Judge", labelled: "Labelled") -> tuple[dict[str, Any], dict[str, Any]]:

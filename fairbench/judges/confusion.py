@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from fairbench.attributes import FACE_THRESHOLD
 from fairbench.errors import UserError, invalid
 from fairbench.judges.description import Attribute, Counts, JudgeDescription, check_confusion
-from fairbench.networks import find, read_description
-from fairbench.storage import atomic_write_json, read_json
+from fairbench.networks import WEIGHTS, find, packaged, read_description
+from fairbench.storage import atomic_write_bytes, atomic_write_json, read_json, sha256_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,6 +133,7 @@ def read_side_file(
 def write_confusion(name: str | Path, judge: "Judge", counts: "Mapping[str, np.ndarray]") -> Path:
     """Keep ``counts`` in the ``judge.json`` of a judge, or beside its judge file; return where.
 
+    Those of a packaged judge are kept in a copy of it, a directory of its name in the current one.
     Other attributes keep the counts they have.
 
     Raises
@@ -144,12 +145,29 @@ def write_confusion(name: str | Path, judge: "Judge", counts: "Mapping[str, np.n
         check_confusion(as_counts(counts), judge.attributes)
     except ValueError as error:
         raise UserError(f"nothing was kept: {error}") from None
-    merged = judge.confusion | as_counts(counts)
     if Path(name).suffix in (".yaml", ".yml"):
         path = side_file(Path(name))
-        atomic_write_json(path, {"schema_version": 1, "judge": judge.sha256, "confusion": merged})
+        atomic_write_json(
+            path,
+            {"schema_version": 1, "judge": judge.sha256, "confusion": judge.confusion | as_counts(counts)},
+        )
         return path
-    path = find("judges", name, DESCRIPTION) / DESCRIPTION
-    description = read_description(path, JudgeDescription).model_copy(update={"confusion": merged})
-    atomic_write_json(path, description.model_dump(mode="json"))
+    directory = find("judges", name, DESCRIPTION)
+    if str(name) in packaged("judges", DESCRIPTION):
+        directory = _own_copy(directory, Path(name))
+    path = directory / DESCRIPTION
+    description = read_description(path, JudgeDescription)
+    merged = description.confusion | as_counts(counts)
+    atomic_write_json(path, description.model_copy(update={"confusion": merged}).model_dump(mode="json"))
     return path
+
+
+def _own_copy(packaged_one: Path, place: Path) -> Path:
+    """Copy a packaged judge to ``place``, unless an earlier call did; what is installed stays as it is."""
+    if not place.exists():
+        atomic_write_bytes(place / WEIGHTS, (packaged_one / WEIGHTS).read_bytes())
+        atomic_write_bytes(place / DESCRIPTION, (packaged_one / DESCRIPTION).read_bytes())
+    files = [place / DESCRIPTION, place / WEIGHTS]
+    if not all(map(Path.is_file, files)) or sha256_of(files[1]) != sha256_of(packaged_one / WEIGHTS):
+        raise UserError(f"{place}: is no copy of the judge {packaged_one.name}: remove or rename it")
+    return place

@@ -16,10 +16,14 @@ def located(source: str, base: Path, patterns: Sequence[str]) -> Path:
     Raises
     ------
     UserError
-        A Hub id is not pinned to a commit, or there is no such folder.
+        A Hub id is not pinned to a commit, or there is no such folder in ``base``.
     """
     if match := re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)@([0-9a-f]{40})", source):
         return download(match[1], match[2], list(patterns))
+    if not (base / source).resolve().is_relative_to(base.resolve()):
+        raise UserError(
+            f"{source}: must lie in the folder of the judge file, {base.resolve()}: move it there"
+        )
     if (base / source).is_dir():
         return base / source
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@.*)?", source):

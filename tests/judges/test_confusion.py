@@ -172,3 +172,17 @@ def test_the_build_counts_the_errors_of_judges_that_lack_the_counts(tmp_path, mo
     path.write_bytes(before.replace(b"\n  ", b"\n    "))
     Build(tmp_path / "work", tmp_path, 0).confusions()
     assert path.read_bytes() != before  # what has its counts is left alone
+
+
+def test_the_counts_of_a_packaged_judge_go_into_a_copy_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "portraits-eval-a"
+    judge, counts = load_judge(name), {"gender": np.array([[90, 10], [20, 80]])}
+    kept = write_confusion(name, judge, counts)
+    assert kept == Path(name) / "judge.json"
+    assert load_judge(f"./{name}").confusion["gender"] == ((90, 10), (20, 80))
+    assert load_judge(name).sha256 == judge.sha256
+    assert write_confusion(name, judge, counts) == kept
+    (tmp_path / name / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="is no copy of the judge"):
+        write_confusion(name, judge, counts)
