@@ -9,7 +9,9 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,9 +124,11 @@ def _describe(point: EntryPoint) -> MethodEntry:
 
 
 def _docstring(point: EntryPoint) -> str:
-    spec = importlib.util.find_spec(point.module)
+    spec = _found(point.module)
     if spec is None or spec.origin is None:
         raise ImportError(f"no module {point.module}")
+    if not spec.origin.endswith(".py"):
+        return ""  # compiled
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == point.attr:
@@ -134,6 +138,19 @@ def _docstring(point: EntryPoint) -> str:
         }:
             return ""  # defined elsewhere; to look there would be to import it
     raise ImportError(f"no class {point.attr} in {point.module}")
+
+
+def _found(module: str) -> ModuleSpec | None:
+    """Find a module like `importlib.util.find_spec`, which would import the packages around it."""
+    spec, places = None, None
+    for name in accumulate(module.split("."), "{}.{}".format):
+        if spec and places is None:
+            return None
+        found = (finder.find_spec(name, places) for finder in sys.meta_path)
+        if (spec := next(filter(None, found), None)) is None:
+            return None
+        places = spec.submodule_search_locations
+    return spec
 
 
 def _package(point: EntryPoint) -> str:

@@ -103,3 +103,14 @@ def test_a_class_that_is_no_method_is_refused(plugin):
 
 def test_our_own_methods_are_there():
     assert {"original", "biased_dft"} <= {entry.name for entry in list_methods()}
+
+
+def test_listing_imports_no_package_around_a_method(plugin, tmp_path):
+    plugin("wrapped", {"wrapped": "wrapping.inner:Good", "lost": "wrapping.inner.more:Good"})
+    folder = tmp_path / "wrapped" / "wrapping"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise RuntimeError('imported')")
+    (folder / "inner.py").write_text(GOOD)
+    found = {entry.name: entry for entry in list_methods()}
+    assert (found["wrapped"].summary, found["wrapped"].problem) == ("Does little.", None)
+    assert found["lost"].problem == "ImportError: no module wrapping.inner.more"
