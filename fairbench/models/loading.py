@@ -56,6 +56,8 @@ HUB_FILES = [
         for part in ("", "-?????-of-*")
     ),
 ]
+LONGEST_PROMPT = 1_000_000
+"""Tokens; transformers says far more where nothing says how many."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
@@ -105,11 +107,24 @@ def load_model(name: str, **options: Any) -> Any:
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
         try:
             factory = entry.load()
-        except (ImportError, AttributeError) as error:
+        except (Exception, SystemExit) as error:  # whatever a plugin does on import
             raise UserError(
-                f"the plugin {entry.value} of model {name!r} cannot be imported: {error}"
+                f"the plugin {entry.value} of model {name!r} cannot be imported: "
+                f"{one_line(error, named=True)}"
             ) from error
-        return _call(name, factory, options)
+        try:
+            return _call(name, factory, options)
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise UserError(
+                f"the plugin {entry.value} of model {name!r} failed: {one_line(error, named=True)}"
+            ) from error
+    if Path(name).is_file() or Path(name).suffix in {".safetensors", *PICKLES}:
+        raise UserError(
+            f"{name}: a single file is not supported: turn it into a directory with diffusers' "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(DIRECTORY)"
+        )
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         raise UserError(f"no directory {name!r}; a Hub model needs a revision: {name}@<commit or tag>")
     raise UserError(f"{unknown('model', name, list_models())}, or a directory, or org/name@revision")
@@ -207,6 +222,8 @@ def check_directory(directory: Path) -> None:
 
 
 def _check_weights(folder: Path, stem: str) -> None:
+    for index in folder.glob("*.safetensors.index*.json"):
+        _check_parts(index)
     if any((folder / f"{stem}.safetensors{index}").is_file() for index in ("", ".index.json")):
         return
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
@@ -215,7 +232,23 @@ def _check_weights(folder: Path, stem: str) -> None:
             f"{folder / pickles[0]} is a pickle, which can run any code when opened: "
             "save the model with safe_serialization=True and use that copy"
         )
+    variants = sorted(path.name for path in folder.glob(f"{stem}.*.safetensors"))
+    if variants:
+        raise UserError(
+            f"{folder} holds only a variant, {variants[0]}: "
+            f"load the model with diffusers and save it without variant, as {stem}.safetensors"
+        )
     raise UserError(f"{folder} is incomplete: it has no {stem}.safetensors")
+
+
+def _check_parts(index: Path) -> None:
+    """Refuse an index of weights that names anything but safetensors files beside it."""
+    parts = read_json(index).get("weight_map")
+    if not isinstance(parts, dict):
+        raise UserError(f"{index}: has no weight_map; get the file again")
+    for name in parts.values():
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+\.safetensors", name):
+            raise UserError(f"{index} names {name!r}: only .safetensors files beside it are read")
 
 
 def _network(kind: Any, folder: Path, precision: torch.dtype) -> Any:
@@ -225,6 +258,11 @@ def _network(kind: Any, folder: Path, precision: torch.dtype) -> Any:
     network, found = kind.from_pretrained(
         folder, use_safetensors=True, local_files_only=True, output_loading_info=True
     )
+    if adapter := sorted(name for name in found["unexpected_keys"] if "lora_" in name):
+        raise UserError(
+            f"the weights in {folder} hold a LoRA beside the layers, such as {adapter[0]}: "
+            "merge it with diffusers (fuse_lora, unload_lora_weights), then save the model again"
+        )
     if missing := sorted(found["missing_keys"]):
         raise UserError(
             f"the weights in {folder} are incomplete: {len(missing)} missing, such as {missing[0]}"
@@ -242,6 +280,16 @@ def _scheduler(name: str, config: Any) -> Any:
 
 def _check_fit(directory: Path, pipeline: Any) -> None:
     unet, vae, text = pipeline.unet.config, pipeline.vae.config, pipeline.text_encoder.config
+    if not unet.sample_size:
+        raise UserError(
+            f"{directory / 'unet/config.json'}: sample_size is {unet.sample_size}: "
+            "write the side of the latents, such as 64 for images of 512 pixels"
+        )
+    if pipeline.tokenizer.model_max_length > LONGEST_PROMPT:
+        raise UserError(
+            f"{directory / 'tokenizer'} does not say how long a prompt may be: "
+            "add its tokenizer_config.json, with model_max_length"
+        )
     checks = {
         "U-Net input channels and autoencoder latents": (unet.in_channels, vae.latent_channels),
         "U-Net cross-attention width and text encoder width": (unet.cross_attention_dim, text.hidden_size),
