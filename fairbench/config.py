@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from fairbench.draws import DrawClass, Rule
 from fairbench.errors import UserError, invalid
 from fairbench.storage import read_yaml, sha256_of
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class RunConfig(BaseModel):
@@ -51,9 +52,9 @@ class RunConfig(BaseModel):
     updates: Count | None = None
     split: Literal["validation", "test"] = "test"
     """Of the suite, to measure on; settings of a method are chosen on the one, so that the other is new."""
-    images_per_prompt: Count = 16
+    images_per_prompt: Annotated[int, Field(ge=1, le=100_000)] = 16
     test_prompts: Count | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     steps: Count | None = None
     guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     judges: tuple[str, ...] = ()
@@ -196,9 +197,10 @@ def _value(text: str) -> JsonValue:
     words: dict[str, JsonValue] = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]
-    if re.fullmatch(r"[+-]?\d+", text):
+    if re.fullmatch(r"[+-]?\d{1,40}", text):
         return int(text)
     # Not float() alone: it would also take "nan" and "inf", which canonical JSON cannot hold.
     if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
-        return float(text)
+        number = float(text)
+        return number if math.isfinite(number) else text
     return text

@@ -5,6 +5,7 @@ The card says what it is, how to load it without this package, what was measured
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -12,7 +13,7 @@ from typing import Any, get_args
 from fairbench.draws import DrawClass
 from fairbench.errors import UserError
 from fairbench.intervention import Intervention
-from fairbench.markdown import markdown_table
+from fairbench.markdown import escaped, markdown_table
 from fairbench.storage import atomic_write_json, atomic_write_tensors, atomic_write_text, read_json
 
 DRAWN = {
@@ -133,7 +134,7 @@ def model_card(intervention: Intervention, measured: Sequence[Mapping[str, Any]]
     }
     parts = [
         "---\nlibrary_name: diffusers\ntags: [text-to-image, fairness, fairbench]\n---",
-        f"# {intervention.method}" + (f" for {settings['model']}" if "model" in settings else ""),
+        "# " + escaped(intervention.method + (f" for {settings['model']}" if "model" in settings else "")),
         "What a debiasing method of [fairbench](https://pypi.org/project/fairbench-t2i/) learnt.",
         markdown_table(("", ""), [(key, value) for key, value in about.items() if value not in (None, "")]),
         "## Use",
@@ -165,11 +166,12 @@ def _usage(intervention: Intervention) -> str:
             'pipeline.load_textual_inversion("this/directory", weight_name="learned_embeds.safetensors")'
         )
         if intervention.draw_class == "drawn":
-            calls.append(f"# one word per class, to be drawn for every image: {', '.join(tokens)}")
+            words = " ".join(", ".join(tokens).split())
+            calls.append(f"# one word per class, to be drawn for every image: {words}")
             prompt = f"{PROMPT} {tokens[0]}"
         else:
             prompt = "".join(tokens) + PROMPT
     if not calls or weights_file(intervention) == TENSORS:
         return "With fairbench alone: what was learnt is more than weights that a pipeline could load."
     code = ["# pipeline: the base model, as a diffusers StableDiffusionPipeline", *calls]
-    return "\n".join(["```python", *code, f'pipeline("{prompt}")', "```"])
+    return "\n".join(["```python", *code, f"pipeline({json.dumps(prompt, ensure_ascii=False)})", "```"])

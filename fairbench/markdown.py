@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fairbench.storage import atomic_write_text
+from fairbench.terminal import visible
 
 MARKED = re.compile(r"(<!-- tables -->\n).*(<!-- end of tables -->)", re.DOTALL)
 
@@ -19,8 +20,21 @@ def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> 
     | --- | --- |
     | original | 0.5 |
     """
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+    lines = [map(escaped, head), ["---"] * len(head), *(map(escaped, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def escaped(text: object) -> str:
+    r"""Write ``text`` in one line that opens no tag, link or cell of a table.
+
+    Examples
+    --------
+    >>> print(escaped("a|b <script> [c](d)"))
+    a\|b &lt;script> [c]\(d)
+    """
+    line = " ".join(str(text).split())
+    line = line.replace("\\", "\\\\").replace("|", r"\|").replace("<", "&lt;").replace("](", r"]\(")
+    return visible(line)
 
 
 def write_between_marks(page: Path, text: str) -> None:

@@ -30,16 +30,14 @@ def parse_yaml(text: str) -> Any:
     ...
     ValueError: the key 'seed' is there twice in line 2
     """
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         return loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{error.problem}{line}") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
-    finally:
-        loader.dispose()
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 LARGEST_YAML, LARGEST_JSON = 4 * 2**20, 64 * 2**20
 """Bytes of a file: what people write is far smaller."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OCCUPIED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:
@@ -88,6 +90,15 @@ def atomic_write_table(path: Path | str, table: "pd.DataFrame") -> None:
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     atomic_write_bytes(path, buffer.getvalue())
+
+
+def atomic_write_csv(path: Path | str, table: "pd.DataFrame") -> None:
+    """Write ``table`` as CSV without its index, see `atomic_write_bytes`; no text in it is a formula.
+
+    A spreadsheet would compute a cell that begins like one: an apostrophe in front makes it text.
+    """
+    plain = table.apply(lambda column: column.map(_no_formula) if column.dtype.kind == "O" else column)
+    atomic_write_text(path, plain.to_csv(index=False))
 
 
 def read_json(path: Path | str, worded: Callable[[object], str] | None = None) -> dict[str, Any]:
@@ -189,6 +200,10 @@ def lock(directory: Path | str) -> Iterator[None]:
         yield
 
 
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
 @contextmanager
 def explained(path: Path | str) -> Iterator[None]:
     """Turn the errors of a disk that a user can do something about into a ``UserError`` about ``path``."""
@@ -205,6 +220,8 @@ def explained(path: Path | str) -> Iterator[None]:
             raise UserError(
                 f"{path}: something stands in its place; remove it or use another path"
             ) from error
+        if error.errno in _UNUSABLE:
+            raise UserError(f"{path}: {error.strerror}; use another path") from error
         raise
 
 

@@ -28,7 +28,7 @@ def compare(
 
     from fairbench.cli.output import make_console, print_json
     from fairbench.comparison.compare import compare as compare_runs
-    from fairbench.storage import atomic_write_json, atomic_write_text
+    from fairbench.storage import atomic_write_csv, atomic_write_json
     from fairbench.store.load import load_run
 
     found = compare_runs(
@@ -37,7 +37,7 @@ def compare(
     from fairbench.report.comparison import comparison_frame, lay_out
 
     files = [out.with_name(out.name + suffix) for suffix in (".csv", ".json")]
-    atomic_write_text(files[0], comparison_frame(found).to_csv(index=False))
+    atomic_write_csv(files[0], comparison_frame(found))
     atomic_write_json(files[1], found.to_json())
     if as_json:
         print_json(found.to_json())

@@ -41,17 +41,18 @@ def run_matrix(
     from fairbench.report.matrix import draw_all, lay_out, matrix_rows
     from fairbench.report.pictures import paint
     from fairbench.runs.matrix import run_cells
-    from fairbench.storage import atomic_write_json
+    from fairbench.storage import atomic_write_json, lock
     from fairbench.store.layout import MATRIX
 
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to their own callers
-    outcomes = run_cells(cells, place, fresh=fresh, progress=_progress(len(cells), as_json), paint=paint)
-    for outcome in outcomes:
-        _explain(outcome)
-    rows = matrix_rows(outcomes)
-    content = [row.to_json() for row in rows]
-    atomic_write_json(place / MATRIX, content)
-    pictures = draw_all(outcomes, place)
+    with lock(place):  # of two at once, one would write into the table what the other was doing
+        outcomes = run_cells(cells, place, fresh=fresh, progress=_progress(len(cells), as_json), paint=paint)
+        for outcome in outcomes:
+            _explain(outcome)
+        rows = matrix_rows(outcomes)
+        content = [row.to_json() for row in rows]
+        atomic_write_json(place / MATRIX, content)
+        pictures = draw_all(outcomes, place)
     if as_json:
         print_json(content)
     else:
@@ -86,7 +87,8 @@ def _from_methods(methods: Sequence[str] | None, config: Path | None, given: dic
     names = attributes if isinstance(attributes, str) else ",".join(map(str, attributes))
     for key in ("method", "method_options"):
         settings.pop(key, None)  # of the file: the methods of the command line take their place
-    return make_cells(Matrix(methods=tuple(methods or ()), attributes=(names,), seeds=(seed,)), settings)
+    matrix = Matrix(methods=tuple(methods or ()), attributes=(names,), seeds=(seed,))
+    return make_cells(matrix, settings, f"{config}: " if config else "")
 
 
 def _progress(total: int, quiet: bool) -> "Callable[[Cell], Any]":

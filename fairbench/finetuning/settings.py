@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StrictBool, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from fairbench.errors import unknown
 
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -27,10 +28,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    updates: PositiveInt = 150
+    updates: Count = 150
     tune: Tune = "text_encoder"
     """What learns: LoRA on these parts, or five soft tokens in front of the prompt."""
-    rank: PositiveInt | None = None
+    rank: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Of the LoRA; the model's own if None."""
     soft_tokens: Literal["shared", "random"] = "shared"
     """What a prefix begins as: the words that the training prompts share, or random ones as in the paper."""
@@ -39,18 +40,18 @@ class Settings(BaseModel):
     optimizer: Literal["adamw", "adamw8bit", "adafactor", "sgd"] = "adamw"
     lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
     """How the learning rate goes on after the warm-up; the last two end at zero."""
-    warmup: Annotated[int, Field(ge=0)] = 0
+    warmup: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Updates in which the learning rate rises from zero."""
     clip: Positive | None = 10
     """The largest gradient norm that is let through unscaled; None for any."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.996
     """Of the running average of the weights, which is what is exported."""
-    prompts_per_update: PositiveInt = 3
-    images_per_prompt: Annotated[int, Field(ge=2)] = 8
+    prompts_per_update: Count = 3
+    images_per_prompt: Annotated[int, Field(ge=2, le=100_000)] = 8
     """Balanced together in one update."""
-    noises_per_prompt: PositiveInt = 8
+    noises_per_prompt: Count = 8
     """The bank of noise that a prompt's images are drawn from."""
-    steps: PositiveInt | None = None
+    steps: Count | None = None
     """Denoising steps while training; two thirds of the model's own if None, about the paper's share."""
     guidance: Positive | None = None
     """Scale of classifier-free guidance while training; the model's own if None."""
@@ -66,9 +67,9 @@ class Settings(BaseModel):
     """Of a face that looks like the original one, or like a real one."""
     face_confidence: Share = 0.9
     """How sure the judge must be of the original face for it to be the one to keep."""
-    rows: PositiveInt | Literal["auto"] = "auto"
+    rows: Count | Literal["auto"] = "auto"
     """(image, step) pairs in one pass of the U-Net with gradient; auto: what the memory holds."""
-    pictures_at_once: PositiveInt | Literal["auto"] = "auto"
+    pictures_at_once: Count | Literal["auto"] = "auto"
     """Pictures decoded, judged and compared in one pass with gradient."""
     checkpointing: StrictBool | Literal["auto"] = "auto"
     """Saves memory: the U-Net computes its blocks again on the way back; auto: only if it must."""
@@ -90,7 +91,7 @@ class Settings(BaseModel):
 class AdjustedSettings(Settings):
     """Those of the adjusted gradient, whatever part it trains."""
 
-    timesteps_per_update: PositiveInt | None = 4
+    timesteps_per_update: Count | None = 4
     """How many random steps the gradient is taken at; None for all."""
     mode: Mode | None = None
     """Weights of the steps; if None the default of the model: standardised unless it says otherwise."""

@@ -137,6 +137,8 @@ def _spec(method: str, where: str) -> tuple[str, dict[str, JsonValue]]:
 
 def _checked(settings: dict[str, Any], where: str) -> Cell:
     config = make_config(settings, where)
+    if config.images:
+        raise UserError(f"{where}: {config.images} holds the images already: use fairbench evaluate --images")
     try:
         return Cell(config, make_plan(config))
     except Unsupported as error:

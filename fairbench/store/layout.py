@@ -10,7 +10,7 @@ from typing import Any
 
 from fairbench.config import RunConfig, load_config
 from fairbench.errors import UserError
-from fairbench.storage import read_json
+from fairbench.storage import read_json, sha256_of
 from fairbench.store.results import InputHashes, Provenance
 
 CONFIG = "config.yaml"
@@ -41,6 +41,8 @@ STATUS = "status.json"
 """Written last: the run is done."""
 MATRIX = "matrix.json"
 """Beside the runs of a matrix: a list of `fairbench.store.results.MatrixRow`."""
+LONGEST = 200
+"""Bytes of the name of a directory; file systems take 255 and less."""
 FILES = (
     STATUS, METRICS, RECORDS, MEASUREMENT, REFERENCE, FEATURES, PICTURES, IMAGES, ADAPTER, TRAINING,
     TRAINING_LOG, CONFIG, PROVENANCE,
@@ -156,7 +158,13 @@ def default_directory(config: RunConfig) -> Path:
         "+".join(config.attributes),
         f"s{config.seed}",
     )
-    return Path("runs") / "-".join(parts)
+    return Path("runs") / _short_name("-".join(parts))
+
+
+def _short_name(name: str) -> str:
+    """Shorten a name that a file system would not take, with a hash by which it stays one of its own."""
+    cut = name.encode()[:LONGEST].decode(errors="ignore")
+    return name if cut == name else f"{cut}-{sha256_of(name.encode())[:8]}"
 
 
 def _name(name: str, options: dict[str, Any]) -> str:

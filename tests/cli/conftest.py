@@ -18,6 +18,7 @@ def fairbench(capsys, monkeypatch, tmp_path_factory):
         code, out, err = call(capsys, *arguments)
         assert (code, out) == (2, ""), err
         assert err.startswith("fairbench: ") and err.count("\n") == 1, err
+        assert err.removesuffix("\n").isprintable(), err
         assert not list(here.iterdir())
         return err
 

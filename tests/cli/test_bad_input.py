@@ -223,3 +223,69 @@ def test_an_adapter_that_does_not_fit_the_model(fairbench, small_run, small, tmp
         err = fairbench.refused(*small_run(method="biased_dft", adapter=str(tmp_path / "adapter")))
         assert "fit" in err
         shutil.rmtree(tmp_path / "adapter")
+
+
+WRONG = {
+    "0": "0",
+    "below": "-1",
+    "a half": "1.5",
+    "a word": "many",
+    "10^20": "1" + "0" * 20,
+    "huge": "9" * 5000,
+}
+COUNTS = ("updates", "images-per-prompt", "test-prompts", "steps")
+TEXTS = {"unknown": "nope", "empty": "", "long": "a" * 300, "escape": "\x1b[2J:fire:", "brackets": "a[b"}
+NAMES = (
+    "method", "model", "suite", "attributes", "target", "draw", "split", "tune", "optimizer", "lr-schedule",
+    "rows", "preset", "stop-on",
+)  # fmt: skip
+LONG = "a" * 300
+LINES = [
+    *(f"run --method original --{option} {value}" for option in COUNTS for value in WRONG.values()),
+    f"run --seed {2**64}",
+    f"run --seed {2**63}",
+    "run --seed " + "9" * 5000,
+    "run --method biased_dft[rank=100000000000000000000]",
+    "run --method biased_dft[rank=" + "9" * 5000 + "]",
+    "run --method biased_dft[learning_rate=1e999]",
+    "run --method biased_dft[updates=100000000000000000000]",
+    "run --guidance 1e999",
+    f"run --method original --out {LONG}",
+    f"run --method original --out {'a/' * 3000}",
+    f"run --method original --reference {LONG}",
+    f"run --method original --suite {LONG}.yaml",
+    f"run --config {LONG}.yaml",
+    f"run --matrix {LONG}.yaml",
+    f"evaluate --images {LONG}",
+    f"judges check {LONG} --images {LONG}",
+    f"export {LONG} --to {LONG}",
+    f"compare {LONG} {LONG}",
+    f"show {LONG}",
+    "run --out=",
+    "run --config=",
+    "evaluate --images=",
+    "compare a b --out=",
+    "run --method original --out \udcff",
+    "evaluate --images \udcff",
+    "run --model models/sd15.safetensors",
+    "nope",
+    "run nope",
+    "list nope",
+    "check a",
+]
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line[:50].encode("ascii", "replace").decode())
+def test_a_wrong_line(fairbench, line):
+    fairbench.refused(*line.split(" "))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("option", NAMES)
+def test_a_wrong_name(fairbench, option, text):
+    more = (
+        ()
+        if option in ("method", "tune", "optimizer", "lr-schedule", "rows", "preset")
+        else ("--method", "original")
+    )
+    fairbench.refused("run", *more, f"--{option}", TEXTS[text])

@@ -95,3 +95,8 @@ def test_no_write_permission(tmp_path, monkeypatch):
 )
 def test_the_default_directory_tells_runs_apart(settings, name):
     assert default_directory(RunConfig(**settings)).as_posix() == f"runs/{name}"
+
+
+def test_a_long_name_is_cut_and_stays_one_of_its_own():
+    long = [default_directory(RunConfig(model="é" * 300 + end)).name for end in "ab"]
+    assert len(set(long)) == 2 and all(len(name.encode()) < 256 for name in long)
