@@ -213,3 +213,19 @@ def test_output_in_any_encoding_or_none(tmp_path, finished, encoding, closed):
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert bool(done.stdout) != closed
+
+
+def test_a_matrix_of_images_that_are_there_and_two_matrices_at_once(fairbench, small, tmp_path):
+    from fairbench.storage import lock
+
+    both = {key: value for key, value in small.settings().items() if key != "method"}
+    (tmp_path / "m.yaml").write_text(
+        json.dumps({"methods": ["original"], "settings": both | {"images": "x"}})
+    )
+    assert "use fairbench evaluate --images" in fairbench.refused("run", "--matrix", tmp_path / "m.yaml")
+    (tmp_path / "m.yaml").write_text(json.dumps({"methods": ["original"], "settings": both}))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/matrix.json").write_text("[]")
+    with lock(tmp_path / "out"):
+        err = fairbench.refused("run", "--matrix", tmp_path / "m.yaml", "--out", tmp_path / "out")
+    assert "another run is writing here" in err and (tmp_path / "out/matrix.json").read_text() == "[]"

@@ -333,3 +333,42 @@ def test_listing_models_needs_no_torch() -> None:
     code = "import sys, fairbench.models.loading as l; l.list_models(); print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout == "False\n"
+
+
+def spoilt(directory, what):
+    """A copy of the packaged model as other tools save it."""
+    import shutil
+
+    from fairbench.models.loading import model_directory
+
+    shutil.copytree(model_directory("portraits"), directory)
+    weights = directory / "unet/diffusion_pytorch_model.safetensors"
+    if what == "variant":
+        weights.rename(weights.with_suffix(".fp16.safetensors"))
+    elif what == "tokenizer":
+        (directory / "tokenizer/tokenizer_config.json").unlink()
+    elif what == "size":
+        file = directory / "unet/config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"sample_size": None}))
+    else:
+        from diffusers import UNet2DConditionModel
+        from peft import LoraConfig
+
+        unet = UNet2DConditionModel.from_pretrained(directory / "unet")
+        unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k"]))
+        unet.save_pretrained(directory / "unet")
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("variant", "only a variant, diffusion_pytorch_model.fp16.safetensors"),
+        ("tokenizer", "add its tokenizer_config.json"),
+        ("size", "sample_size is None"),
+        ("adapter", "hold a LoRA beside the layers"),
+    ],
+)
+def test_the_cause_is_named_where_another_tool_saved_a_model(tmp_path, what, message):
+    with pytest.raises(UserError, match=message):
+        load_model(str(spoilt(tmp_path / "model", what)), device="cpu")
