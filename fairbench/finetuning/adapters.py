@@ -185,9 +185,9 @@ class RunningAverage:
               \qquad d = \min\left(\frac{1+t}{10+t}, d_\max\right)
 
     It counts the beginning as the first of the weights that it averages. That of diffusers, which the code of
-    arXiv 2311.07604 uses, counts from the first update on, :math:`d = t / (9+t)` after 0. Of weights that
-    move steadily this one lags a tenth of an update more: .07 % of the way after 150 updates, nothing after
-    4000.
+    arXiv 2311.07604 uses, counts from the first update on: :math:`d = t / (9+t)`, and 0 at first. Of weights
+    that move steadily this one lags a tenth of an update more: .07 % of the way after 150 updates, nothing
+    after 4000.
     """
 
     def __init__(self, parameters: Mapping[str, torch.Tensor], decay: float) -> None:

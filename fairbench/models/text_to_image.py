@@ -134,6 +134,13 @@ class TextToImage:
 
         Each distinct prompt is encoded once. Differentiable with respect to the text encoder. Raises like
         `tokens`.
+
+        Notes
+        -----
+        Padding is seen, as in diffusers' own pipelines. The code of arXiv 2311.07604 does not pad a prompt,
+        makes the empty one as long, and masks its padding in the text encoder (not in its experiment 2). The
+        guided noise predictions then have a cosine of .71 to .88 with these on a random network, of .96 to
+        .98 on portraits, where what guidance adds has .54 to .77.
         """
         distinct = list(dict.fromkeys([*prompts, ""]))
         embeddings = self.pipeline.text_encoder(self.tokens(distinct).to(self.device))[0].float()
