@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def export(
     run: Annotated[Path, typer.Argument(help="Directory of a finished run.", show_default=False)],
-    to: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")],
+    to: Annotated[
+        Path, typer.Option(help="Directory to write; must not exist or be empty.", **options.WRITTEN)
+    ],
     verify: options.Verify = False,
 ) -> None:
     """Write the weights a run learnt, their settings and a model card with what was measured."""
@@ -27,7 +29,7 @@ def export(
     from fairbench.store.load import load_adapter, load_run
 
     stored, adapter = load_run(run, verify=verify), RunDirectory(run).adapter
-    if stored.metrics.debiased is None:
+    if stored.metrics.variant is None:
         raise UserError(f"{run}: the run measured the original model and learnt nothing to export")
     with explained(to):
         if to.exists() and (not to.is_dir() or any(to.iterdir())):

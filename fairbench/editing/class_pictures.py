@@ -9,7 +9,7 @@ from torch import Tensor
 from fairbench.attributes import AttributeSpace
 from fairbench.intervention import FitContext
 from fairbench.seeding import image_seed
-from fairbench.storage import atomic_write_tensors
+from fairbench.storage import atomic_write_tensors, read_tensors
 from fairbench.wording import described
 
 BATCH = 16
@@ -37,8 +37,6 @@ def class_latents(context: FitContext, space: AttributeSpace, k: int, count: int
 
 def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return what ``make()`` made, from the file ``path`` if it did so before."""
-    from safetensors.torch import load
-
     if not path.exists():
         atomic_write_tensors(path, make())
-    return load(path.read_bytes())
+    return read_tensors(path)
