@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fairbench.attributes import AttributeSpace, TargetDistribution
@@ -24,7 +23,7 @@ from fairbench.models.hooks import Hooks
 from fairbench.models.text_to_image import TextToImage
 from fairbench.models.tokens import check_words, last_rows
 from fairbench.models.weights import replaced_weights
-from fairbench.storage import atomic_write_tensors
+from fairbench.storage import atomic_write_tensors, read_tensors
 from fairbench.suites import Prompt
 from fairbench.wording import class_words, substituted
 
@@ -256,4 +255,4 @@ def mean_gap(shares: Tensor) -> float:
 def _restored(directory: Path) -> list[Tensor]:
     """Return the shares of every turn that an interrupted fit had counted."""
     path = directory / HISTORY
-    return list(load_file(path)["shares"]) if path.is_file() else []
+    return list(read_tensors(path)["shares"]) if path.is_file() else []

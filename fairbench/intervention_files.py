@@ -8,13 +8,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from fairbench.draws import DrawClass
 from fairbench.errors import UserError
 from fairbench.intervention import Intervention
 from fairbench.markdown import escaped, markdown_table
-from fairbench.storage import atomic_write_json, atomic_write_tensors, atomic_write_text, read_json
+from fairbench.storage import (
+    atomic_write_json,
+    atomic_write_tensors,
+    atomic_write_text,
+    read_json,
+    read_tensors,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DRAWN = {
     "emergent": "the model itself decides, image by image",
@@ -23,6 +32,8 @@ DRAWN = {
 }
 LORA, MATRICES, TENSORS = "pytorch_lora_weights.safetensors", "matrices.safetensors", "tensors.safetensors"
 """What ``load_lora_weights`` reads; whole matrices of the U-Net; whatever a method alone understands."""
+DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+"""The two halves of a layer of a LoRA."""
 PROMPT = "a photo of the face of a geologist, a person"
 LIMITS = """\
 - Measured as a classifier sees gender presentation, race and age; no classifier sees identity.
@@ -41,7 +52,7 @@ def weights_file(intervention: Intervention) -> str | None:
     """The name of the file that ``tensors`` go into: it says what they are."""
     if not intervention.tensors:
         return None
-    if all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in intervention.tensors):
+    if all(name.endswith((DOWN, UP)) for name in intervention.tensors):
         return LORA
     return MATRICES if all(name.startswith("unet.") for name in intervention.tensors) else TENSORS
 
@@ -76,11 +87,9 @@ def load_intervention(directory: Path | str) -> Intervention:
     Raises
     ------
     UserError
-        If a file is missing, broken, or of another version of the format.
+        If a file is missing, broken, or of another version of the format; or what is asked of the
+        intervention later is not in it.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     directory = Path(directory)
 
     def worded(error: object) -> str:
@@ -98,13 +107,39 @@ def load_intervention(directory: Path | str) -> Intervention:
         name = description["weights"]
         if name not in (LORA, MATRICES, TENSORS, None):
             raise ValueError(f"weights in {name!r}")
-        weights = load((directory / name).read_bytes()) if name else {}
-        embeddings = load((directory / EMBEDDINGS).read_bytes()) if description.get("embeddings") else {}
-        return Intervention(
-            description["method"], description["draw_class"], weights, description["settings"], embeddings
-        )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        weights = _tensors(directory / name) if name else {}
+        embeddings = _tensors(directory / EMBEDDINGS) if description.get("embeddings") else {}
+        method, settings = str(description["method"]), _Found(directory / SETTINGS, description["settings"])
+        return Intervention(method, description["draw_class"], weights, settings, embeddings)
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(worded(error)) from None
+
+
+class _Found(dict[str, Any]):
+    """What a file holds; what it lacks is a fault of the file, and not of the method that asks for it."""
+
+    def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
+        super().__init__(content)
+        self._path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"{self._path}: lacks {key}: restore it from a copy")
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """Read weights, none of which is missing as far as can be told from their names."""
+    tensors = _Found(path, read_tensors(path))
+    if not tensors:
+        raise UserError(f"{path}: holds nothing: restore it from a copy")
+    if path.name == TENSORS:  # which the method alone understands
+        return tensors
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise UserError(f"{path}: {name} is not of floating-point numbers: restore it from a copy")
+        for half, other in ((DOWN, UP), (UP, DOWN)):
+            if name.endswith(half) and (pair := name.removesuffix(half) + other) not in tensors:
+                raise UserError(f"{path}: lacks {pair}: restore it from a copy")
+    return tensors
 
 
 def model_card(intervention: Intervention, measured: Sequence[Mapping[str, Any]] = ()) -> str:

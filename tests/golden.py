@@ -19,6 +19,8 @@ import pandas as pd
 
 VOLATILE = {"git", "packages", "python", "platform", "device", "threads", "seconds", "peak_memory_bytes"}
 """Keys of provenance that tell of the machine and the time."""
+TIMED = {"provenance.json"}
+"""Files of a run that tell of the machine and the time, so that a manifest tells of it, too."""
 TIMES = re.compile(r'"training(_seconds| s)": [\d.]+')
 """What tells of time in other JSON files."""
 
@@ -65,6 +67,11 @@ def content(path: Path) -> bytes:
     if path.name == "provenance.json":
         noted = json.loads(data)
         return json.dumps({key: value for key, value in noted.items() if key not in VOLATILE}).encode()
+    if path.name == "manifest.json":
+        files = json.loads(data)["files"]
+        return json.dumps(
+            {name: file["sha256"] for name, file in files.items() if name not in TIMED}
+        ).encode()
     if path.suffix == ".json":
         return TIMES.sub("", data.decode()).encode()
     if path.suffix == ".csv":

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -178,3 +179,97 @@ def test_only_regular_files_of_a_sensible_size_are_read(tmp_path, read, monkeypa
     monkeypatch.setattr(storage, "LARGEST_JSON", 5)
     with pytest.raises(UserError, match=r"large: cannot be read: .*more than 5 bytes"):
         read(tmp_path / "large")
+
+
+def test_a_link_that_was_planted_is_replaced_or_refused_and_never_written_through(tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    place = tmp_path / "run"
+    place.mkdir()
+    for name in ("written", "appended", ".lock"):
+        (place / name).symlink_to(mine)
+    storage.atomic_write_text(place / "written", "new")
+    assert (place / "written").read_text() == "new" and not (place / "written").is_symlink()
+    with pytest.raises(UserError, match="stands in its place"):
+        storage.append_text(place / "appended", "new")
+    with pytest.raises(UserError, match="stands in its place"), storage.lock(place):
+        pass
+    assert mine.read_text() == "mine"
+
+
+def test_removing_a_link_leaves_what_it_points_to(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("link", "dangling", "missing"):
+        storage.remove(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"] and list((tmp_path / "mine").iterdir())
+
+
+def test_what_a_kill_left_is_removed_and_a_link_is_named(tmp_path):
+    images = tmp_path / "images" / "original"
+    images.mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    for place in (tmp_path, images, tmp_path / "other"):
+        (place / ".0.png.tmp").touch()
+        (place / "0.png").touch()
+    storage.tidy(tmp_path, ["images"])
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
+    assert left == {"0.png", "images/original/0.png", "other/0.png", "other/.0.png.tmp"}
+    (images / "cook").symlink_to(tmp_path / "other")
+    with pytest.raises(UserError, match="cook: is a link, and nothing is written through one"):
+        storage.tidy(tmp_path, ["images"])
+    storage.tidy(tmp_path, ["other"])
+
+
+def test_a_directory_that_is_removed_while_it_is_held_is_not_made_anew(tmp_path):
+    place = tmp_path / "run"
+    with storage.lock(place):
+        storage.atomic_write_text(place / "images" / "0", "")
+        shutil.rmtree(place)
+        for write in (storage.atomic_write_text, storage.append_text):
+            with pytest.raises(UserError, match="was removed while it was written to"):
+                write(place / "images" / "1", "")
+        assert not place.exists()
+        storage.atomic_write_text(tmp_path / "elsewhere", "")
+    storage.atomic_write_text(place / "2", "")
+
+
+def test_a_directory_is_there_whole_or_not_at_all(tmp_path):
+    with pytest.raises(KeyboardInterrupt), storage.atomic_directory(tmp_path / "out") as directory:
+        (directory / "file").touch()
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    (tmp_path / ".out.tmp").mkdir()
+    (tmp_path / ".out.tmp" / "killed").touch()
+    (tmp_path / "out").mkdir()
+    with storage.atomic_directory(tmp_path / "out") as directory:
+        (directory / "file").touch()
+        assert not list((tmp_path / "out").iterdir())
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["out", "out/file"]
+
+
+@pytest.mark.parametrize(
+    "read", [storage.read_json, storage.read_yaml, storage.read_table, storage.read_tensors]
+)
+def test_every_reader_says_in_one_line_what_is_no_file_or_damaged(tmp_path, read):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")  # which would be waited for, as nobody writes to it
+    (tmp_path / "damaged").write_bytes(b"\xff{[")
+    for name in ("folder", "pipe", "damaged", "missing"):
+        with pytest.raises(UserError, match=f"{name}: ") as caught:
+            read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_lock_waits_for_no_pipe(tmp_path):
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(UserError, match="stands in its place"), storage.lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("path", ["/proc/run", "x" * 300], ids=["/proc", "too long"])
+def test_where_nothing_can_be_made_is_one_line(path):
+    with pytest.raises(UserError, match="there can be no such file"), storage.lock(path):
+        pass

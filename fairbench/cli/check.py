@@ -16,7 +16,8 @@ def check(
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0, max=1, help="How much worse a metric may be.")] = 0.0,
     save: Annotated[
-        Path | None, typer.Option(help="Write the run as a reference file, and check nothing.")
+        Path | None,
+        typer.Option(help="Write the run as a reference file, and check nothing.", **options.WRITTEN),
     ] = None,
     verify: options.Verify = False,
 ) -> None:

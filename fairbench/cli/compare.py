@@ -21,11 +21,15 @@ def compare(
         typer.Option(help="What counts as unchanged quality, such as clip_t=0.01; may be repeated."),
     ] = None,
     unpaired: Annotated[bool, typer.Option("--unpaired", help="Compare runs of different suites.")] = False,
-    out: Annotated[Path, typer.Option(help="Where to save OUT.csv and OUT.json.")] = Path("comparison"),
+    out: Annotated[Path, typer.Option(help="Where to save OUT.csv and OUT.json.", **options.WRITTEN)] = Path(
+        "comparison"
+    ),
     verify: options.Verify = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Compare runs prompt by prompt; say what is significant, what is noise, and what does not compare."""
+    if not out.name:
+        raise UserError(f"--out {out}: name what to save, such as {out / 'comparison'}")
     margins = dict(_margin(text) for text in margin or [])
 
     from fairbench.cli.output import make_console, print_json

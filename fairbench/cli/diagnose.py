@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fairbench.cli.options import WRITTEN
 from fairbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def gradients(
     learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam, on the prompt embedding.")] = 0.1,
     clip: Annotated[float, typer.Option(min=0, help="Norm above which an update counts as clipped.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Base seed of all noise.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Directory; default below ./runs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory; default below ./runs.", **WRITTEN)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
     """Compare the exact, the uncoupled and the biased gradient, step by step and by what they achieve."""
@@ -159,7 +160,8 @@ def _print(found: "Diagnosis", place: Path) -> None:
 def components(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of finished runs.")],
     out: Annotated[
-        Path | None, typer.Option(help="Directory; default beside the first run.", show_default=False)
+        Path | None,
+        typer.Option(help="Directory; default beside the first run.", show_default=False, **WRITTEN),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def export(
     run: Annotated[Path, typer.Argument(help="Directory of a finished run.", show_default=False)],
-    to: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")],
+    to: Annotated[
+        Path, typer.Option(help="Directory to write; must not exist or be empty.", **options.WRITTEN)
+    ],
     verify: options.Verify = False,
 ) -> None:
     """Write the weights a run learnt, their settings and a model card with what was measured."""

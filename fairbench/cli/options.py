@@ -22,6 +22,17 @@ TRAINING = ("tune", "optimizer", "lr_schedule", "clip", "rows")
 """Options of the methods that train, ``NAME[tune=unet]``, that are options of ``run``, too."""
 
 
+def _place(path: str) -> Path:
+    """Read the path of what is to be written; an empty one would stand for where one is."""
+    if not str(path):
+        raise UserError("the path to write to is empty: name one, or leave the option out")
+    return Path(path)
+
+
+WRITTEN: dict[str, Any] = {"parser": _place, "metavar": "PATH"}
+"""How an option is read that names what is to be written."""
+
+
 def settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a run among ``options``: the ``locals()`` that a command begins with."""
     from fairbench.config import RunConfig
@@ -153,7 +164,7 @@ Preset = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings; options here win.")]
 Matrix = Annotated[Path | None, typer.Option(help="YAML file of methods, attributes and seeds: many runs.")]
-Out = Annotated[Path | None, typer.Option(help="Directory of the run; default below ./runs.")]
+Out = Annotated[Path | None, typer.Option(help="Directory of the run; default below ./runs.", **WRITTEN)]
 Fresh = Annotated[
     bool, typer.Option("--fresh/--resume", help="Replace the run in the directory, or go on with it.")
 ]
@@ -200,5 +211,5 @@ UntilWidth = Annotated[
 EvaluateSeed = Annotated[int | None, typer.Option(help="Base seed of all noise.")]
 EvaluateSteps = Annotated[int | None, typer.Option(help="Sampling steps.")]
 EvaluateGuidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")]
-EvaluateOut = Annotated[Path | None, typer.Option(help="Its directory; default below ./runs.")]
+EvaluateOut = Annotated[Path | None, typer.Option(help="Its directory; default below ./runs.", **WRITTEN)]
 EvaluateFresh = Annotated[bool, typer.Option("--fresh/--resume", help="Replace what is there, or go on.")]

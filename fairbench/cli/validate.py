@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fairbench.cli.options import WRITTEN
 from fairbench.errors import UserError
 
 EVALUATIONS, QUICK = 2000, 100
@@ -20,7 +21,9 @@ def validate(
     judge: Annotated[str, typer.Option(help="Who judges the pictures.")] = "portraits-eval-a",
     seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
     jobs: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory for the tables and their page.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for the tables and their page.", **WRITTEN)
+    ] = None,
 ) -> None:
     """Simulate known models and judges: error of each estimate, coverage, type-I rate and power."""
     import pandas as pd

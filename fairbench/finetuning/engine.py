@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fairbench.errors import UserError
+from fairbench.errors import UserError, one_line
 from fairbench.finetuning.adapters import RunningAverage
 from fairbench.finetuning.optimisers import make_optimiser, rate_factor
 from fairbench.finetuning.processes import Processes
@@ -203,15 +203,18 @@ class Training:
                 f"{self._path}: a training with other settings ({differing}): "
                 "use another directory or start afresh"
             )
-        self.state = State(**stored.progress)
         state = self._optimiser.state_dict()
-        for index, (name, parameter) in enumerate(self._parameters.items()):
-            parameter.copy_(stored.tensors[f"parameter/{name}"])
-            self.average.values[name].copy_(stored.tensors[f"average/{name}"])
-            moments = stored.moments(name)
-            if moments:
-                state["state"][index] = moments
-        self._optimiser.load_state_dict(state)
+        try:
+            self.state = State(**stored.progress)
+            for index, (name, parameter) in enumerate(self._parameters.items()):
+                parameter.copy_(stored.tensors[f"parameter/{name}"])
+                self.average.values[name].copy_(stored.tensors[f"average/{name}"])
+                moments = stored.moments(name)
+                if moments:
+                    state["state"][index] = moments
+            self._optimiser.load_state_dict(state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:  # not all of it is there, or fits
+            raise _broken(self._path, error) from None
 
 
 def check_precision(model: TextToImage) -> None:
@@ -235,6 +238,10 @@ def differences(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     )
 
 
+def _broken(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: broken ({one_line(error)}); remove it to start afresh")
+
+
 @dataclass(frozen=True)
 class _Stored:
     """What `Training` has written."""
@@ -249,12 +256,14 @@ class _Stored:
         from safetensors import SafetensorError, safe_open
 
         try:
+            if not path.is_file():
+                raise ValueError("it is not a file")
             with safe_open(path, "pt") as file:
                 header = {key: parse_json(value) for key, value in file.metadata().items()}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a mapping
                 return cls(tensors, **header)
-        except (SafetensorError, ValueError, TypeError) as error:
-            raise UserError(f"{path}: broken ({error}); remove it to start afresh") from None
+        except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+            raise _broken(path, error) from None
 
     def moments(self, name: str) -> dict[str, Any]:
         """Return what the optimiser remembers of one parameter; nothing before its first step."""

@@ -7,6 +7,7 @@ import yaml
 from diffusers import StableDiffusionPipeline
 
 from tests.cli.command import call
+from tests.runs.stored_runs import men, store_run
 
 
 @pytest.fixture
@@ -45,6 +46,9 @@ def test_what_cannot_be_exported(capsys, small, tmp_path):
     run.mkdir()
     (run / "status.json").write_text("{}")
     code, _, err = call(capsys, "export", run, "--to", tmp_path / "out")
+    assert code == 2 and "not a finished run" in err and not (tmp_path / "out").exists()
+    store_run(tmp_path / "original", {"original": men(0.5)})
+    code, _, err = call(capsys, "export", tmp_path / "original", "--to", tmp_path / "out")
     assert code == 2 and "nothing to export" in err and not (tmp_path / "out").exists()
 
 

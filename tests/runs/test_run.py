@@ -24,7 +24,7 @@ def test_a_run_leaves_everything_that_belongs_to_it_and_nothing_half_written(don
     out, metrics, _ = done
     assert {path.name for path in out.iterdir()} == {
         ".lock", "config.yaml", "provenance.json", "records.parquet", "features.safetensors", "metrics.json",
-        "measurement.json", "training.parquet", "adapter", "images", "status.json",
+        "measurement.json", "training.parquet", "adapter", "images", "manifest.json", "status.json",
     }  # fmt: skip
     assert not list(out.rglob("*.tmp"))
     assert yaml.safe_load((out / "config.yaml").read_text()) == built.config().model_dump(mode="json")
