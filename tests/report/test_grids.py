@@ -6,6 +6,7 @@ from PIL import Image
 from fairbench.report import grids, style
 from fairbench.report.grids import BAR, CAPTION, FOOTER, GUTTER, HEADER, MARGIN, ROW_SPACE, SPACE, TILE
 from fairbench.report.shares import Shares
+from tests.stored_metrics import metrics_of
 
 IMAGES = 4
 BLOCK = IMAGES * (TILE + SPACE) - SPACE
@@ -64,7 +65,7 @@ def test_images_without_a_face_are_a_grey_rest(make_records, run_directory):
 def test_every_measured_attribute_has_its_bar_unless_the_run_was_about_some(make_records, run_directory):
     records = make_records("gender", "race")
     both = pixels(grids.before_after(records, run_directory, prompts=2, images=IMAGES))
-    asked = {"attributes": ["gender"]}
+    asked = metrics_of()
     one = pixels(grids.before_after(records, run_directory, asked, prompts=2, images=IMAGES))
     assert both.shape[0] - one.shape[0] == 2 * BAR
     line = bar(both, MARGIN, 0, bars=2, k=1)

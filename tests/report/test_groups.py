@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from fairbench.report.groups import within_groups
+from tests.stored_metrics import metrics_of
 
 
 def group(images, kid=None):
@@ -21,7 +22,7 @@ def group(images, kid=None):
 def test_every_class_of_every_variant_has_a_row():
     groups = {"female": group(30, {"mean": 0.0123, "interval": [0.001, 0.02]}), "male": group(0)}
     variants = {"original": {"groups": {"gender": groups}}, "m": {"groups": {"gender": groups, "race": {}}}}
-    tables = list(within_groups({"attributes": ["gender", "race", "age"], "variants": variants}))
+    tables = list(within_groups(metrics_of(attributes=["gender", "race", "age"], variants=variants)))
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(*tables)
     text = console.export_text()
@@ -34,5 +35,5 @@ def test_every_class_of_every_variant_has_a_row():
 
 
 def test_a_run_without_groups_has_no_table():
-    assert list(within_groups({})) == []
-    assert list(within_groups({"attributes": ["gender"], "variants": {"original": {}}})) == []
+    assert list(within_groups(metrics_of())) == []
+    assert list(within_groups(metrics_of(variants={"original": {}}))) == []

@@ -6,6 +6,7 @@ from PIL import Image
 
 from fairbench.errors import UserError
 from fairbench.report.pareto import front, pareto
+from tests.stored_metrics import metrics_of
 
 
 def metrics(method, bias, change, *, draw="emergent", floor=0.2, attribute="gender"):
@@ -13,11 +14,8 @@ def metrics(method, bias, change, *, draw="emergent", floor=0.2, attribute="gend
         summary = {"bias_mean": value, "interval": [value - 0.05, value + 0.05], "floor": floor}
         return {"bias": {attribute: summary}, "quality": {"clip_i": {"mean": clip_i}}}
 
-    return {
-        "method": method,
-        "draw_class": draw,
-        "variants": {"original": variant(0.8, None), method: variant(bias, 1 - change)},
-    }
+    variants = {"original": variant(0.8, None), method: variant(bias, 1 - change)}
+    return metrics_of(method=method, draw_class=draw, variants=variants)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1))

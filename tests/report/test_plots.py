@@ -5,6 +5,7 @@ from PIL import Image
 
 from fairbench.errors import UserError
 from fairbench.report import plots
+from tests.stored_metrics import metrics_of
 
 
 def test_a_taller_picture_for_more_prompts(make_records, tmp_path):
@@ -18,7 +19,7 @@ def test_a_taller_picture_for_more_prompts(make_records, tmp_path):
 
 def test_any_class_any_target_and_without_a_method(make_records, tmp_path):
     records = make_records("gender", "race")
-    target = {"target": {"race": [0.4, 0.3, 0.2, 0.1]}}
+    target = metrics_of(target={"race": [0.4, 0.3, 0.2, 0.1]})
     plots.dumbbell(records, tmp_path / "race.png", target, attribute="race", label="Black")
     plots.dumbbell(records[records["variant"] == "original"], tmp_path / "original.png")
     assert len(list(tmp_path.iterdir())) == 2

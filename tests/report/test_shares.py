@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from fairbench.errors import UserError
 from fairbench.records import judge_of, measured, method_of
 from fairbench.report.shares import Shares, captions
+from tests.stored_metrics import metrics_of
 
 
 def test_counts_by_hand(make_records):
@@ -35,9 +36,9 @@ def test_no_face_at_all_is_no_value(make_records):
 
 
 def test_the_target_of_the_metrics(make_records):
-    shares = Shares.of(make_records(), "judge", "gender", {"target": {"gender": [0.25, 0.75]}})
+    shares = Shares.of(make_records(), "judge", "gender", metrics_of(target={"gender": [0.25, 0.75]}))
     assert shares.target.tolist() == [0.25, 0.75]
-    assert Shares.of(make_records(), "judge", "gender", {"target": "uniform"}).target.tolist() == [0.5, 0.5]
+    assert Shares.of(make_records(), "judge", "gender", metrics_of()).target.tolist() == [0.5, 0.5]
 
 
 @settings(max_examples=20)
@@ -57,8 +58,8 @@ def test_shares_are_a_distribution_over_the_usable_images(rows):
 def test_judge_method_and_attributes_are_read_off_the_records(make_records):
     records = make_records("gender", "race").assign(**{"second/face": 1.0})
     assert judge_of(records) == "judge"
-    assert judge_of(records, {"primary_judge": "second"}) == "second"
-    assert judge_of(records, {"primary_judge": "gone"}) == "judge"
+    assert judge_of(records, "second") == "second"
+    assert judge_of(records, "gone") == "judge"
     assert method_of(records) == "biased_dft"
     assert method_of(records[records["variant"] == "original"]) is None
     assert measured(records, "judge") == ["gender", "race"]

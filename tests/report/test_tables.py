@@ -7,6 +7,8 @@ from rich.console import Console
 from fairbench.cli.export import measured
 from fairbench.metrics.summary import summarise
 from fairbench.report import tables
+from fairbench.store.results import Metrics, Summary
+from tests.stored_metrics import metrics_of
 
 
 def summary(mean, low, high, floor=0.2):
@@ -66,14 +68,14 @@ METRICS = {
         },
     },
     "paired": {"gender": {"difference": -0.47, "p_value": 0.0001, "prompts": 20}, "gender x race": None},
-    "gaming_gap": {"gender": {"value": -0.09, "interval": [-0.12, -0.06]}, "gender x race": None},
+    "gaming_gap": {"gender": {"value": -0.09, "interval": [-0.12, -0.06]}},
     "notes": ["FID of original: 12 images are too few for 64 features: at least 65"],
 }
 
 
 def rendered(metrics, width=80):
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(tables.before_after(metrics))
+    console.print(tables.before_after(Metrics.model_validate(metrics)))
     return console.export_text()
 
 
@@ -110,7 +112,7 @@ def test_the_table_says_what_target_a_bias_is_measured_from():
         variant["bias"]["gender"]["target"] = [0.25, 0.75]
     assert "gender: bias, gap and floor are measured from the target 0.25/0.75" in rendered(metrics)
     assert "measured from the target" not in rendered(METRICS)
-    card = measured(metrics)
+    card = measured(Metrics.model_validate(metrics))
     assert card[0]["what"] == "bias gender (measured from the target 0.25/0.75; a model on target: 0.20)"
     assert card[1]["what"] == "bias gender x race (a fair model: 0.10)"
 
@@ -127,10 +129,9 @@ def test_only_the_original_model():
     assert line(text, "gender") == "0.68 ± 0.25 0.20 20 × 16"
 
 
-@pytest.mark.parametrize(
-    "metrics", [{}, {"variants": {}}, {"variants": {"original": {}, "m": {"bias": {"gender": {}}}}}]
-)
-def test_missing_numbers_are_dashes(metrics):
+@pytest.mark.parametrize("variants", [{}, {"original": {}}, {"original": {}, "m": {"bias": {"gender": {}}}}])
+def test_missing_numbers_are_dashes(variants):
+    metrics = metrics_of(variants=variants)
     assert "bias" in rendered(metrics)
     assert "nan" not in rendered(metrics)
 
@@ -139,20 +140,19 @@ def test_missing_numbers_are_dashes(metrics):
     ("low", "high", "fair"), [(0.15, 0.27, True), (0.20, 0.3, True), (0.21, 0.3, False), (0.0, 0.1, True)]
 )
 def test_fair_is_what_reaches_down_to_the_floor(low, high, fair):
-    assert tables.indistinguishable(summary(0.2, low, high)) is fair
+    assert tables.indistinguishable(Summary(**summary(0.2, low, high))) is fair
 
 
 def test_no_interval_is_never_called_fair():
-    assert not tables.indistinguishable({"interval": None, "floor": 0.2})
+    assert not tables.indistinguishable(Summary(interval=None, floor=0.2))
 
 
 def test_the_frame_of_real_summaries(make_records):
     records = make_records()
-    metrics = {
-        "variants": {
-            str(v): {"bias": summarise(rows, "judge", ["gender"])} for v, rows in records.groupby("variant")
-        }
+    variants = {
+        str(v): {"bias": summarise(rows, "judge", ["gender"])} for v, rows in records.groupby("variant")
     }
+    metrics = metrics_of(variants=variants)
     frame = tables.bias_frame(metrics).set_index(["variant", "attribute"])
     assert frame.loc[("original", "gender"), "bias_mean"] == pytest.approx((1 + 1 + 0.4) / 3)
     assert frame.loc[("biased_dft", "gender"), "bias_mean"] == pytest.approx((0.2 + 0.0 + 0.4) / 3)

@@ -12,6 +12,7 @@ from fairbench.metrics.counts import prompt_biases
 from fairbench.metrics.significance import paired_permutation_test
 from fairbench.scoring.score import _bias_test, score_records
 from fairbench.store.measurement import JudgeUsed, Measurement
+from fairbench.store.results import PromptSummary, Summary
 
 CLASSES = {"gender": ("female", "male")}
 UNEVEN = (0.25, 0.75)
@@ -88,7 +89,7 @@ def test_the_test_errs_as_often_as_it_says_where_the_method_loses_faces(target):
         seen = np.full(prompts, 16), rng.binomial(16, 0.5, prompts).clip(1)
         sides = [rng.multinomial(each, target) for each in seen]
         hits += (
-            _bias_test(*({"target": target, "per_prompt": by_prompt(side)} for side in sides))["p_value"]
+            _bias_test(*(Summary(target=target, per_prompt=by_prompt(side)) for side in sides)).p_value
             <= 0.05
         )
         values = [dict(enumerate(prompt_biases(side, target))) for side in sides]
@@ -100,7 +101,9 @@ def test_the_test_errs_as_often_as_it_says_where_the_method_loses_faces(target):
 
 def by_prompt(counts):
     return [
-        {"prompt_id": k, "counts": dict(zip(CLASSES["gender"], row, strict=True))}
+        PromptSummary.model_construct(
+            prompt_id=str(k), counts=dict(zip(CLASSES["gender"], row.tolist(), strict=True))
+        )
         for k, row in enumerate(counts)
     ]
 

@@ -31,7 +31,7 @@ def test_scoring_gives_the_same_numbers_without_any_network(small, tmp_path, mon
     monkeypatch.setattr("fairbench.runs.instruments.load_judge", None)
     monkeypatch.setattr("fairbench.runs.instruments.load_features", None)
     shutil.rmtree(tmp_path / "run" / "images")
-    (tmp_path / "run" / "metrics.json").write_text(json.dumps({**metrics, "variants": {}}))
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps({**metrics.to_json(), "variants": {}}))
     assert score(tmp_path / "run") == metrics
     assert load_run(tmp_path / "run").metrics == metrics
     measurement = read_measurement(tmp_path / "run" / "measurement.json")
@@ -52,7 +52,7 @@ def test_references_are_stored_so_that_distances_can_be_measured_again(small, tm
     assert len(reference) == 16 and not set(reference["seed"]) & set(records["seed"])
     assert {"judge-a/face", "judge-a/gender/female"} <= set(reference)
     assert score(tmp_path / "run")["variants"]["original"]["quality"] == quality
-    assert quality["distance_images"] == {"generated": 16, "reference": 16}
+    assert quality["distance_images"].to_json() == {"generated": 16, "reference": 16}
     low, high = quality["kid"]["interval"]
     assert low < quality["kid"]["mean"] < high
 
@@ -88,7 +88,7 @@ def test_a_run_of_schema_2_gets_the_interval_of_the_gaming_gap_when_it_is_scored
     before = json.loads((second / "metrics.json").read_text())
     assert before["schema_version"] == 2
     for name, gap in load_run(second).metrics["gaming_gap"].items():
-        assert gap == {"value": before["gaming_gap"][name], "interval": None}
+        assert (gap.value, gap.interval) == (before["gaming_gap"][name], None)
     metrics = score(second)
     low, high = metrics["gaming_gap"]["gender"]["interval"]
     assert low <= before["gaming_gap"]["gender"] <= high
