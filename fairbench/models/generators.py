@@ -86,7 +86,7 @@ class PluginModel:
         if hasattr(self.made, "check"):
             self.made.check(prompts)
         else:
-            self.made.generate(prompts[:1], [0])
+            self.made.generate(prompts[:1], [0], steps=None, guidance=None)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int], **options: Any) -> Tensor:
         """Return its images, as one tensor."""
