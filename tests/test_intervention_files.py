@@ -1,8 +1,10 @@
+import pytest
 import safetensors.torch
 import torch
 
+from fairbench.errors import UserError
 from fairbench.intervention import Intervention
-from fairbench.intervention_files import model_card, save_intervention
+from fairbench.intervention_files import load_intervention, model_card, save_intervention
 from tests.tiny import tiny_pipeline
 
 SETTINGS = {
@@ -62,3 +64,34 @@ def test_the_lines_of_the_card_put_edited_matrices_into_a_pipeline(tmp_path, mon
     lines = model_card(learnt).partition("```python\n")[2].partition("```")[0].splitlines()
     exec("\n".join(lines[:-1]), {"pipeline": pipeline, "safetensors": safetensors})
     assert torch.equal(pipeline.unet.get_parameter(name), edited)
+
+
+LAYER = "unet.mid.lora"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({}, "holds nothing"),
+        ({f"{LAYER}_A.weight": torch.ones(2, 3)}, f"lacks {LAYER}_B.weight"),
+        ({f"{LAYER}_{half}.weight": torch.ones(2, 2).int() for half in "AB"}, "floating-point"),
+    ],
+    ids=["none", "half", "integers"],
+)
+def test_an_adapter_that_was_tampered_with_is_refused(tmp_path, tensors, message):
+    whole = {f"{LAYER}_{half}.weight": torch.ones(2, 2) for half in "AB"}
+    save_intervention(Intervention("biased_dft", "emergent", whole), tmp_path)
+    safetensors.torch.save_file(tensors, tmp_path / "pytorch_lora_weights.safetensors")
+    with pytest.raises(UserError, match=message):
+        load_intervention(tmp_path)
+
+
+def test_what_a_method_asks_for_in_vain_is_a_fault_of_the_file(tmp_path):
+    learnt = Intervention("offset", "drawn", {"basis": torch.ones(2, 2)}, {"strength": 1})
+    save_intervention(learnt, tmp_path)
+    found = load_intervention(tmp_path)
+    assert found.settings == {"strength": 1} and torch.equal(found.tensors["basis"], torch.ones(2, 2))
+    with pytest.raises(UserError, match=r"tensors\.safetensors: lacks middle"):
+        found.tensors["middle"]
+    with pytest.raises(UserError, match=r"intervention\.json: lacks labels"):
+        found.settings["labels"]

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+ALWAYS = ("method", "model", "suite", "images_per_prompt", "seed")
+"""Settings that every version has written down; without them they would be taken for the defaults."""
+
+
 @dataclass(frozen=True, eq=False)
 class StoredRun:
     """What a run wrote."""
@@ -73,6 +77,8 @@ def read_config(place: RunDirectory) -> dict[str, Any]:
     """Read the settings of a run as they are written; a ``UserError`` where one of them is damaged."""
     path = place / CONFIG
     content = read_yaml(path)
+    if missing := [key for key in ALWAYS if key not in content]:
+        raise UserError(f"{path}: lacks {', '.join(missing)}: restore it from a copy")
     make_config({key: content[key] for key in RunConfig.model_fields.keys() & content.keys()}, str(path))
     return content
 

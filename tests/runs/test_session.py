@@ -124,7 +124,7 @@ def test_every_file_is_written_when_all_that_it_needs_is_there(small, tmp_path, 
     named = [name for name in dict.fromkeys(written) if name != "provenance.json"]
     assert named == [
         "config.yaml", "features.safetensors", "measurement.json", "records.parquet", "metrics.json",
-        "pictures", "status.json",
+        "pictures", "manifest.json", "status.json",
     ]  # fmt: skip
     assert written[0] == "provenance.json" and written[-1] == "status.json"
 
