@@ -4,15 +4,10 @@ import json
 import shutil
 
 import pytest
-from tests.runs.finished import done
 
 from tests.cli.command import call
-<<<<<<< ours
-from tests.cli.damages import DAMAGES, EVERYWHERE, READ_BY, commands, truncated
-=======
 from tests.cli.damages import DAMAGES, EVERYWHERE, READ_BY, commands, folder, truncated
 from tests.runs.finished import done
->>>>>>> theirs
 
 __all__ = ["done"]
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fairbench.errors import UserError
 from fairbench.images.rows import ImageSet, as_planned, of_suite, planned, planned_image, read_back
 from fairbench.suites import PromptSuite
 from tests.images.given import SUITE
@@ -102,7 +103,7 @@ def test_images_are_known_by_their_content_and_order_and_hashed_once(tmp_path):
     assert images.prompts_sha256 == hashlib.sha256(b"cook\ta cook\ndj\ta dj").hexdigest()
     (tmp_path / "0.png").unlink()
     assert images.sha256  # of when it was asked first
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UserError, match="there is no such file"):
         ImageSet((rows,)).sha256  # noqa: B018
 
 

@@ -164,8 +164,10 @@ def test_the_rows_of_a_table_are_those_of_a_run_whatever_its_order_and_form(tmp_
     assert of_csv["known/age/old"].tolist()[::2] == [1, 0] and np.isnan(of_csv["known/age/old"][1])
 
 
-def test_labels_in_capitals_numbers_or_with_blanks_are_not_guessed_at(tmp_path):
-    for label in ("Male", " male", "1"):
+def test_labels_in_capitals_or_numbers_are_not_guessed_at_and_blanks_are_passed_over(tmp_path):
+    for label in ("Male", "1"):
         source = table(tmp_path, path=["1.png"], prompt=["a"], gender=[label])
-        with pytest.raises(UserError, match=f"unknown class of gender in row 1 of .*table.csv {label!r}"):
+        with pytest.raises(UserError, match=f"unknown class of gender in line 2 of .*table.csv {label!r}"):
             find_images(source, None, 0)
+    spaced = find_images(table(tmp_path, path=["1.png"], prompt=["a"], gender=[" male"]), None, 0)
+    assert spaced.variants[0]["known/gender/male"].tolist() == [1]
