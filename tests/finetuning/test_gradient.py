@@ -166,7 +166,9 @@ def test_kept_graphs_leave_the_sampling_and_what_each_step_adds_as_they_are(mode
 def test_without_guidance_only_the_conditional_branch_is_used(model):
     trajectory, conditioning, cotangent = kept_rollout(model)
     _, gains = direct_path_gains(model.pipeline.scheduler, STEPS)
+    before = model.unet_rows
     adjusted_gradient(model, trajectory, conditioning, cotangent, gains, guidance=1.0)
+    assert model.unet_rows - before == STEPS * len(SEEDS)
     found = gathered(model)
     embeddings = model.encode(TEXTS).conditional
     for gain, timestep, latents in zip(gains, trajectory.timesteps, trajectory.latents, strict=True):
