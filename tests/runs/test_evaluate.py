@@ -17,7 +17,9 @@ from fairbench.models.loading import load_model
 from fairbench.networks import WEIGHTS
 from fairbench.runs.evaluate import evaluate_images, evaluation
 from fairbench.runs.run import run
+from fairbench.store.layout import RunDirectory
 from fairbench.store.load import load_run
+from fairbench.store.manifest import note_made
 from tests.runs.folders import config_of, folder_of, picture
 from tests.runs.small import renamed
 
@@ -208,6 +210,7 @@ def test_a_prompt_that_no_face_is_seen_in_is_no_value(small, tmp_path):
     )  # fmt: skip
     faceless = records.records.assign(**{"portraits-eval-a/face": [0.9] * 4 + [0.1] * 4})
     faceless.to_parquet(tmp_path / "e" / "records.parquet")
+    note_made(RunDirectory(tmp_path / "e"), "records.parquet")
     from fairbench.scoring.score import score
 
     summary = score(tmp_path / "e")["variants"]["original"]["bias"]["gender"]
