@@ -102,6 +102,7 @@ def test_a_run_of_an_earlier_version_is_asked_only_for_what_it_wrote_down(small,
     metrics = run(config, tmp_path / "run")
     path = tmp_path / "run" / "provenance.json"
     path.write_text(json.dumps({"schema_version": 1, "sha256": {}}))
+    (tmp_path / "run" / "manifest.json").unlink()
     touch(tmp_path / "judge-a" / WEIGHTS)
     assert run(config, tmp_path / "run") == metrics
 

