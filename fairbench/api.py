@@ -198,8 +198,10 @@ def run(
     >>> list(found.metrics.variants)
     ['original', 'hard_prompt']
     """
+    if "images" in settings:
+        raise UserError("images: run makes them; evaluate measures images that are there")
     chosen, given = _model(model, None)
-    config = make_config(_joined(named("method", _text("method", method)), chosen, settings))
+    config = make_config(_joined(named("method", _text("method", method)), chosen, _plain(settings)))
     return _finished(config, out, fresh, progress, pictures, given)
 
 
@@ -207,7 +209,7 @@ def evaluate(
     generate: Any = None,
     *,
     images: Path | str | None = None,
-    run: Path | str | None = None,
+    run: StoredRun | Path | str | None = None,
     name: str | None = None,
     out: Path | str | None = None,
     fresh: bool = False,
@@ -225,7 +227,7 @@ def evaluate(
     images
         A folder or a table of images, see docs/evaluating.md.
     run
-        The directory of a finished run: its images are judged again, or with ``suite`` its method makes new
+        A finished run, or its directory: its images are judged again, or with ``suite`` its method makes new
         ones.
     name
         What results call the generator, or what made the images; its own name unless given. It stands for the
@@ -255,28 +257,19 @@ def evaluate(
     for key in ("method", "method_options", "adapter"):
         if key in settings:
             raise UserError(f"{key}: evaluate trains nothing and changes no model: leave it out")
-    places = [None if place is None else Path(place) for place in (run, images)]
-    chosen, given = _model(generate, name)
-    if generate is None and images is not None and name:
-        chosen = {"model": name}
-    if generate is None and places == [None, None]:
-        raise UserError("give a generator, images or a run to measure")
-    asked = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
-    config = evaluation(places[0], chosen, places[1], asked)
-    place = RunDirectory(Path(out) if out else default_directory(config))
-    if isinstance(given, FunctionModel) and place.finished and not fresh:
-        warnings.warn(
-            f"{place.path} holds what {given.name} made before, and that is returned: "
-            "fresh=True makes it anew",
-            stacklevel=2,
-        )
+    if [generate, images, run].count(None) != 2:
+        raise UserError("give one thing to measure: a generator, images or a run")
+    place = run.path if isinstance(run, StoredRun) else run
+    chosen, given = ({"model": name} if name else {}, None) if images else _model(generate, name)
+    where = [None if each is None else Path(each) for each in (place, images)]
+    config = evaluation(where[0], chosen, where[1], _plain(settings))
     return _finished(config, out, fresh, progress, pictures, given)
 
 
 def compare(
     runs: StoredRun | Path | str | Sequence[StoredRun | Path | str],
     *,
-    attributes: str | None = None,
+    attributes: str | Sequence[str] | None = None,
     unpaired: bool = False,
     margins: Mapping[str, float] | None = None,
 ) -> Comparison:
@@ -287,7 +280,7 @@ def compare(
     runs
         One with two variants, or several; loaded ones or their directories.
     attributes
-        Such as ``"gender,gender x race"``; what all the runs set out to balance if None.
+        Such as ``"gender,gender x race"``, or a list of them; what all the runs set out to balance if None.
     unpaired
         Compare runs of different suites all the same, by unpaired tests.
     margins
@@ -310,7 +303,8 @@ def compare(
     if not several:
         raise UserError("give at least one run to compare")
     loaded = [each if isinstance(each, StoredRun) else load.load_run(each) for each in several]
-    found = compare_runs(loaded, attributes=attributes, unpaired=unpaired, margins=margins)
+    names = attributes if attributes is None or isinstance(attributes, str) else ",".join(attributes)
+    found = compare_runs(loaded, attributes=names, unpaired=unpaired, margins=margins)
     return Comparison(**dict(found))
 
 
@@ -324,12 +318,17 @@ def _model(given: Any, name: str | None) -> tuple[dict[str, Any], Any]:
     """Return the settings that name a model, and what takes its place: a loaded one, or a function."""
     if given is None or isinstance(given, str | Path):
         return named("model", None if given is None else str(given)), None
-    if hasattr(given, "generate"):
-        return {"model": str(name or getattr(given, "name", type(given).__name__))}, given
-    if not callable(given):
+    if callable(given):
+        model = FunctionModel(given, name)
+        return {"model": model.name}, model
+    if not hasattr(given, "generate"):
         raise UserError(f"{given!r} makes no images: give a function of prompts and seeds, or a model's name")
-    model = FunctionModel(given, name)
-    return {"model": model.name}, model
+    return {"model": str(name or getattr(given, "name", type(given).__name__))}, given
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with paths as text."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
 
 
 def _joined(*parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -353,6 +352,11 @@ def _finished(
 ) -> Run:
     """Carry out what ``config`` says, and read it back."""
     place = Path(out) if out else default_directory(config)
+    if model is not None and RunDirectory(place).finished and not fresh:
+        warnings.warn(
+            f"{place} holds what {config.model} made before, and that is returned: fresh=True makes it anew",
+            stacklevel=3,
+        )
     options: dict[str, Any] = {"fresh": fresh}
     if not config.images:
         options |= {"model": model, "warn": partial(warnings.warn, stacklevel=2)}

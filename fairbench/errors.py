@@ -5,7 +5,6 @@ Everything else that is raised is a fault of ours and keeps its traceback.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def one_line(error: BaseException, *, named: bool = False) -> str:
-    """Return the message of an error in one line, not without end; with its type in front if ``named``."""
-    text, kind = shorten(str(error), 400, placeholder=" ..."), type(error).__name__
+    """Return the message of an error in one line; with its type in front if ``named``."""
+    text, kind = " ".join(str(error).split()), type(error).__name__
     return f"{kind}: {text}" if named else text or kind
 
 

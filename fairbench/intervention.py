@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fairbench.draws import Draw, DrawClass
 from fairbench.storage import sha256_of
@@ -40,14 +39,6 @@ class Method(Protocol):
 
     name: ClassVar[str]
     Config: ClassVar[type[Any]]
-    supports: ClassVar[Sequence[str] | None]
-    """The only attributes that it can balance; None for any."""
-    several_processes: ClassVar[bool]
-    """Whether its `fit` is called in every process that ``accelerate launch`` started."""
-    quick: ClassVar[Mapping[str, Any]]
-    """Options with which it fits in seconds."""
-    neutral: ClassVar[Mapping[str, Any] | None]
-    """Options with which it changes nothing; None where there are none."""
 
     def __init__(self, config: Any) -> None: ...
 
@@ -63,6 +54,24 @@ class Method(Protocol):
     ) -> AbstractContextManager[Hooks]:
         """Make the model do what was learnt, as long as the context is open; ``draw`` gives the classes."""
 
+
+def lacking(method: Any) -> list[str]:
+    """Return the parts that a method must have and this class has not."""
+    return [part for part in INTERFACE if not hasattr(method, part)]
+
+
+class OptionalParts:
+    """What a method may have besides, and what holds where it has not; see `part`."""
+
+    supports: ClassVar[Sequence[str] | None] = None
+    """The only attributes that it can balance; None for any."""
+    several_processes: ClassVar[bool] = False
+    """Whether its `fit` is called in every process that ``accelerate launch`` started."""
+    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Options with which it fits in seconds."""
+    neutral: ClassVar[Mapping[str, Any] | None] = None
+    """Options with which it changes nothing; None where there are none."""
+
     def check(self, model: TextToImage) -> None:
         """Raise a ``UserError`` where the model is none for it."""
 
@@ -75,38 +84,9 @@ class Method(Protocol):
         """Raise a ``UserError`` where it cannot learn from what it would be given."""
 
 
-def lacking(method: Any) -> list[str]:
-    """Return the parts that a method must have and this class has not."""
-    return [part for part in INTERFACE if not hasattr(method, part)]
-
-
-class OptionalParts:
-    """What holds of a method that does not say otherwise."""
-
-    supports: ClassVar[Sequence[str] | None] = None
-    several_processes: ClassVar[bool] = False
-    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    neutral: ClassVar[Mapping[str, Any] | None] = None
-
-    def check(self, model: TextToImage) -> None:
-        """Accept any model."""
-
-    def check_task(
-        self, model: TextToImage, space: AttributeSpace, target: TargetDistribution, prompts: list[str]
-    ) -> None:
-        """Accept any task."""
-
-    def check_fit(self, context: FitContext) -> None:
-        """Accept whatever there is to learn from."""
-
-
-@cache
-def completed(method: type[Any]) -> type[Method]:
-    """Return the class with the `OptionalParts` that it lacks; the same one whenever it is asked for."""
-    if issubclass(method, OptionalParts):
-        return cast("type[Method]", method)
-    own = {"__doc__": method.__doc__, "__module__": method.__module__}
-    return type(method.__name__, (method, OptionalParts), own)
+def part(method: Any, name: str) -> Any:
+    """Return a part that a method, or its class, may leave out: its own, else that of `OptionalParts`."""
+    return getattr(method, name, getattr(OptionalParts(), name))
 
 
 class Faces(Protocol):

@@ -102,7 +102,7 @@ def test_whoever_is_named_is_told_how_far_it_is_and_nobody_else(tmp_path, capsys
 
 
 def test_a_run_and_a_folder_are_evaluated_too(found, tmp_path):
-    again = fairbench.evaluate(run=found.path, judges=["portraits-eval-b"], out=tmp_path / "again")
+    again = fairbench.evaluate(run=found, judges=["portraits-eval-b"], out=tmp_path / "again")
     assert again.metrics.primary_judge == "portraits-eval-b" and len(again.records) == len(found.records)
     folder = found.path / "images" / "original"
     given = fairbench.evaluate(images=folder, judges=["portraits-eval-a"], name="x", out=tmp_path / "given")
@@ -116,6 +116,8 @@ def test_a_loaded_model_and_a_function_take_the_place_of_a_name(tmp_path):
     named = fairbench.run("hard_prompt", model="portraits", out=tmp_path / "named", **few)
     columns = ["image", "portraits-eval-a/gender/female"]
     assert loaded.records[columns].equals(named.records[columns])
+    with pytest.warns(UserWarning, match="portraits made before, and that is returned"):
+        fairbench.run("hard_prompt", model=model, out=tmp_path / "loaded", **few)
     few.pop("steps")
 
     def white(prompts, seeds):
@@ -132,10 +134,11 @@ def test_a_loaded_model_and_a_function_take_the_place_of_a_name(tmp_path):
         (lambda: fairbench.compare([]), "at least one run"),
         (lambda: fairbench.compare("nowhere"), "nowhere: is not a finished run"),
         (lambda: fairbench.evaluate(5), "5 makes no images"),
-        (lambda: fairbench.evaluate(), "give a generator, images or a run"),
-        (lambda: fairbench.evaluate("portraits", images="x"), "is neither a folder"),
-        (lambda: fairbench.evaluate("portraits", run="x"), "not two of them"),
+        (lambda: fairbench.evaluate(), "one thing to measure"),
+        (lambda: fairbench.evaluate("portraits", images="x"), "one thing to measure"),
+        (lambda: fairbench.evaluate("portraits", run="x"), "one thing to measure"),
         (lambda: fairbench.evaluate("portraits", method="uce"), "method: evaluate trains nothing"),
+        (lambda: fairbench.run("hard_prompt", images="x"), "run makes them"),
         (lambda: fairbench.run(42), "method 42: give its name"),
         (lambda: fairbench.run("biased_dft[rank=8]", method_options={"rank": 4}), "options is given twice"),
         (lambda: fairbench.bias([[4, 0]]), "divide counts by the number of images"),
@@ -153,3 +156,4 @@ def test_completion_shows_what_was_measured_and_not_its_machinery(found):
     assert {"method", "variants", "balanced", "to_json"} <= set(dir(found.metrics))
     assert not {"parse_obj", "schema", "model_dump"} & set(dir(found.metrics))
     assert found == found and {found}
+    assert "paired" in found.metrics and "pared" not in found.metrics

@@ -76,6 +76,7 @@ def _find(name: str) -> dict[str, Any]:
 
 
 def _method(name: str) -> dict[str, Any]:
+    from fairbench.intervention import part
     from fairbench.plugins.registry import find_method
 
     method = find_method(name)
@@ -92,7 +93,7 @@ def _method(name: str) -> dict[str, Any]:
         "kind": "method",
         "name": name,
         "draw class": method.draw_class,
-        "attributes": ", ".join(method.supports or ("any",)),
+        "attributes": ", ".join(part(method, "supports") or ("any",)),
         "description": inspect.cleandoc(method.__doc__ or ""),
         "options": options,
     }

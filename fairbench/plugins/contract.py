@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fairbench.draws import Draw
 from fairbench.errors import one_line
-from fairbench.intervention import DrawClass, lacking
+from fairbench.intervention import DrawClass, lacking, part
 from fairbench.intervention_files import load_intervention, save_intervention
 from fairbench.plugins.trial import IMAGES, Inapplicable, Trial, World, fingerprint
 
@@ -179,7 +179,7 @@ def _reloads(trial: Trial) -> str:
 
 
 def _neutral(trial: Trial) -> str:
-    neutral = trial.method.neutral
+    neutral = part(trial.method, "neutral")
     if neutral is None:
         raise Inapplicable("declares no options under which it changes nothing (neutral)")
     pictures = trial.generate(*trial.fit("neutral", **neutral))

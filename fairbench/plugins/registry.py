@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fairbench.errors import Unsupported, UserError, one_line, unknown
 
@@ -55,7 +55,7 @@ def find_method(name: str) -> "type[Method]":
     Unsupported
         It cannot be loaded.
     """
-    from fairbench.intervention import completed, lacking
+    from fairbench.intervention import lacking
 
     points = [point for point in _entries() if point.name == name]
     if not points:
@@ -74,7 +74,7 @@ def find_method(name: str) -> "type[Method]":
         ) from error
     if missing := lacking(method):
         raise UserError(f"method {name!r} of {_package(points[0])} lacks {', '.join(missing)}")
-    return completed(method)
+    return cast("type[Method]", method)
 
 
 def method_in(path: Path) -> "type[Method]":
@@ -85,7 +85,7 @@ def method_in(path: Path) -> "type[Method]":
     UserError
         The file is missing or cannot be imported, or it defines no method, or several.
     """
-    from fairbench.intervention import INTERFACE, completed, lacking
+    from fairbench.intervention import INTERFACE, lacking
 
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
@@ -103,7 +103,7 @@ def method_in(path: Path) -> "type[Method]":
     if len(methods) != 1:
         found = ", ".join(kind.__name__ for kind in methods) or "none"
         raise UserError(f"{path}: holds {found}; one class with {', '.join(INTERFACE)} is needed")
-    return completed(methods[0])
+    return cast("type[Method]", methods[0])
 
 
 def _entries() -> list[EntryPoint]:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from fairbench.attributes import AttributeSpace, TargetDistribution
 from fairbench.draws import Draw
 from fairbench.errors import UserError, invalid
-from fairbench.intervention import FitContext, Intervention, Method, completed
+from fairbench.intervention import FitContext, Intervention, Method, part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,8 +66,8 @@ class Trial:
     def __init__(
         self, method: Any, world: World, options: Mapping[str, Any], attributes: str, directory: Path
     ) -> None:
-        self.method, self.world, self.directory = completed(method), world, directory
-        self.options = {**self.method.quick, **options}
+        self.method, self.world, self.directory = method, world, directory
+        self.options = {**part(method, "quick"), **options}
         self.space = AttributeSpace.parse(attributes)
         self.draw = Draw.make(self.space, TargetDistribution.parse("uniform", self.space))
         self.prompts = [world.test[index % len(world.test)].text for index in range(IMAGES)]
@@ -88,7 +88,7 @@ class Trial:
     def fit(self, place: str, **changes: Any) -> tuple[Method, Intervention]:
         """Fit afresh in a directory of its own."""
         method = self.made(changes)
-        unsupported = set(self.space.names) - set(method.supports or self.space.names)
+        unsupported = set(self.space.names) - set(part(method, "supports") or self.space.names)
         if unsupported:
             raise Inapplicable(f"does not support {', '.join(sorted(unsupported))}")
         target = TargetDistribution.parse("uniform", self.space)
@@ -108,9 +108,9 @@ class Trial:
         )
         try:
             texts = [prompt.text for prompt in (*self.world.train, *self.world.test)]
-            method.check(self.world.model)
-            method.check_task(self.world.model, self.space, target, texts)
-            method.check_fit(context)
+            part(method, "check")(self.world.model)
+            part(method, "check_task")(self.world.model, self.space, target, texts)
+            part(method, "check_fit")(context)
         except UserError as error:
             raise Inapplicable(str(error)) from None
         return method, method.fit(context)

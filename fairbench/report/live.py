@@ -48,7 +48,7 @@ def live_progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], Non
 
 def in_notebook(shown: RenderableType) -> dict[str, str]:
     """Return what a notebook shows of something that is printed: text, and the same as HTML."""
-    console = Screen(record=True, file=StringIO(), width=115)
+    console = Screen(record=True, file=StringIO(), width=115, force_jupyter=False)
     console.print(shown)
     page = '<pre style="white-space: pre; overflow-x: auto; line-height: normal">{code}</pre>'
     html = console.export_html(inline_styles=True, code_format=page, clear=False)

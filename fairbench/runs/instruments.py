@@ -13,6 +13,7 @@ from fairbench.draws import Draw
 from fairbench.errors import Unsupported, UserError
 from fairbench.features import ImageFeatures, identify_features, load_features
 from fairbench.images.files import check_images
+from fairbench.intervention import part
 from fairbench.judges import Judge, check_covers, load_judge, refuse_training_judge
 from fairbench.models.generators import Model, as_model
 from fairbench.models.loading import load_model
@@ -111,9 +112,9 @@ def _check_method(plan: Plan, model: Model) -> None:
             f"{config.method} needs a diffusion model"
         )
     try:
-        plan.method.check(model)
+        part(plan.method, "check")(model)
         texts = [prompt.text for prompt in (*plan.training, *plan.test)]
-        plan.method.check_task(model, plan.space, plan.target, texts)
+        part(plan.method, "check_task")(model, plan.space, plan.target, texts)
     except UserError as error:
         raise Unsupported(str(error)) from error
 
@@ -126,7 +127,7 @@ def check_fit(plan: Plan, instruments: Instruments, directory: Path) -> None:
     if plan.real_faces:
         check_images([Path(path) for path in plan.real_faces.variants[-1]["image"]])
     try:
-        plan.method.check_fit(fit_context(plan, instruments, directory, lambda row: None))
+        part(plan.method, "check_fit")(fit_context(plan, instruments, directory, lambda row: None))
     except UserError as error:
         raise Unsupported(str(error)) from error
 

@@ -11,7 +11,7 @@ from fairbench.errors import Unsupported, UserError, invalid, unknown
 from fairbench.finetuning.monitors import MONITORS
 from fairbench.images.rows import ImageSet
 from fairbench.images.sources import real_faces, referred_images
-from fairbench.intervention import Intervention, Method
+from fairbench.intervention import Intervention, Method, part
 from fairbench.plugins.registry import find_method
 from fairbench.records import ORIGINAL
 from fairbench.store.load import load_adapter
@@ -107,7 +107,7 @@ def _adapter(config: RunConfig, space: AttributeSpace) -> Intervention | None:
 
 def _check_supported(method: type[Method], space: AttributeSpace) -> None:
     """Raise a ``UserError`` where the method says which attributes it supports and this is none of them."""
-    supported = method.supports
+    supported = part(method, "supports")
     for name in space.names:
         if supported is not None and name not in supported:
             raise Unsupported(

@@ -15,7 +15,7 @@ from fairbench.draws import Draw
 from fairbench.errors import UserError
 from fairbench.finetuning.processes import Processes
 from fairbench.images.rows import ImageSet, planned
-from fairbench.intervention import Intervention
+from fairbench.intervention import Intervention, part
 from fairbench.intervention_files import load_intervention, save_intervention
 from fairbench.progress import Progress, nobody
 from fairbench.records import ORIGINAL
@@ -205,7 +205,7 @@ class _Stages:
             return watch(row)
 
         context = fit_context(plan, self.session.instruments, self.place.training, tell)
-        if plan.method.several_processes:
+        if part(plan.method, "several_processes"):
             Processes().call(True)
         with self.session.stage("finetuning"):
             self.progress("finetuning", 0, plan.updates)

@@ -70,7 +70,7 @@ def test_pictures_change_whatever_the_batch_and_after_saving_and_the_model_stays
     )
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if find_method(name).neutral is not None])
+@pytest.mark.parametrize("name", [name for name in NAMES if hasattr(find_method(name), "neutral")])
 def test_without_strength_nothing_changes(name, task):
     method, context = made(name, **find_method(name).neutral), task(updates=2)
     pictures = generated(method, fitted(method, context), context)
