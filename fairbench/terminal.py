@@ -37,6 +37,10 @@ class Screen(Console):
         """Print ``shown`` as rich does."""
         super().print(*shown, crop=crop, **options)
 
+    def on_broken_pipe(self) -> None:
+        """Leave it to whoever printed that the reader, such as ``head``, has seen enough."""
+        raise BrokenPipeError
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Make what is rendered and measured of a ``text``."""
         return super().render_str(visible(text), **options)

@@ -42,7 +42,7 @@ def test_a_value_of_several_types_is_told_once_by_its_own_name():
     from fairbench.methods.biased_dft import BiasedDFT
 
     for wrong, message in (
-        ({"rows": 0}, "rows: Input should be greater than 0, or Input should be 'auto'"),
+        ({"rows": 0}, "rows: Input should be greater than or equal to 1, or Input should be 'auto'"),
         (
             {"checkpointing": "maybe"},
             "checkpointing: Input should be a valid boolean, or Input should be 'auto'",

@@ -88,12 +88,11 @@ def _run(arguments: list[str] | None) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except (
-        BrokenPipeError
-    ):  # the reader, such as `head`, has seen enough; what is still buffered goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        return _seen_enough()
     except SystemExit as error:  # of a plugin: whatever code it leaves with, nothing was done
+        if isinstance(error.__context__, BrokenPipeError):  # which typer turns into this
+            return _seen_enough()
         say(f"failed: what was called left Python with {error.code!r}")
         return 1
     except Exception as error:
@@ -101,6 +100,12 @@ def _run(arguments: list[str] | None) -> int:
     if code == INTERRUPTED:
         say("interrupted; what is done is kept, and the same command goes on from there")
     return code if isinstance(code, int) else 0
+
+
+def _seen_enough() -> int:
+    """Leave without a word: the reader, such as ``head``, is gone; what is still buffered goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _report(error: Exception) -> int:

@@ -157,6 +157,13 @@ def signal_left(scheduler: Any, timesteps: torch.Tensor) -> torch.Tensor:
     ------
     UserError
         If the scheduler has no such schedule.
+
+    Examples
+    --------
+    >>> from diffusers import DDIMScheduler
+    >>> scheduler = DDIMScheduler(trained_betas=[0.5, 0.5])
+    >>> signal_left(scheduler, torch.tensor([0, 1])).tolist()
+    [0.5, 0.25]
     """
     if not hasattr(scheduler, "alphas_cumprod"):
         raise UserError(f"{type(scheduler).__name__} has no training schedule of alphas: {ANOTHER}")

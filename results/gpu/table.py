@@ -80,7 +80,7 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     known = {None: ABSENT, True: "yes", False: "no"}
-    return known[value] if value is None or isinstance(value, bool) else str(value).replace("|", "\\|")
+    return known[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def is_table(value: Any) -> bool:

@@ -11,7 +11,7 @@ from fairbench.cli.run import run
 from fairbench.config import RunConfig
 from fairbench.finetuning.settings import Settings
 
-OF_THE_COMMAND = {"run", "preset", "config", "matrix", "out", "fresh", "as_json"}
+OF_THE_COMMAND = {"run", "preset", "config", "matrix", "out", "fresh", "as_json", "verify"}
 
 
 @pytest.mark.parametrize("command", [run, evaluate])

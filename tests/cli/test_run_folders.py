@@ -77,7 +77,7 @@ def test_planted_names_are_not_written_through(small, capsys, tmp_path):
 
 @pytest.mark.parametrize("arguments", [("run", "--out"), ("compare", "x", "--out"), ("export", "x", "--to")])
 def test_an_empty_path_is_not_where_one_is(fairbench, arguments):
-    assert "the path to write to is empty" in fairbench.refused(*arguments, "")
+    assert "is empty: name a path" in fairbench.refused(*arguments, "")
 
 
 def test_a_run_whose_directory_is_removed_says_so_and_leaves_nothing(small, tmp_path):

@@ -86,7 +86,7 @@ def test_folders_and_the_adapter_are_looked_through_once_in_a_whole_run(small, t
 
     counted(rows, "sha256_of")
     counted(sources, "find_images")
-    counted(planning, "load_intervention")
+    counted(planning, "load_adapter")
     real, compared = map(str, folders)
     adapter = str(tmp_path / "adapter")
     settings = {"real_faces": real, "reference": compared, "adapter": adapter, "updates": 1}
