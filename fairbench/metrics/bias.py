@@ -108,7 +108,7 @@ def bias(frequency: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     0.0
     """
     frequency = np.asarray(frequency, dtype=float)
-    if (frequency < 0).any() or (frequency > 1 + ROUNDING).any():
+    if (frequency < -ROUNDING).any() or (frequency > 1 + ROUNDING).any():
         raise UserError("bias is of frequencies, from 0 to 1: divide counts by the number of images")
     first, second = pairs(frequency if target is None else frequency - np.asarray(target))
     return np.abs(first - second).mean(axis=-1)
