@@ -115,7 +115,7 @@ def test_a_kill_at_any_moment_changes_nothing(killer, name):
     assert killed_and_gone_on_with(killer, name, QUICK) == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", COMMANDS)
 def test_ten_kills_in_a_row_change_nothing(killer, name):
     assert killed_and_gone_on_with(killer, name, THOROUGH) == []
