@@ -15,7 +15,7 @@ from fairbench.config import RunConfig, make_config, spec
 from fairbench.errors import Unsupported, UserError, invalid, one_line
 from fairbench.progress import Progress
 from fairbench.runs.plan import Plan, make_plan
-from fairbench.runs.run import run_plan
+from fairbench.runs.run import run
 from fairbench.runs.session import Paint
 from fairbench.storage import is_full_disk, read_yaml
 from fairbench.store.layout import default_directory
@@ -165,7 +165,7 @@ def _outcome(
         return Outcome(cell, place, "skipped", reason=cell.impossible)
     try:
         with progress(cell) as tell:
-            metrics = run_plan(cell.plan, place, fresh=fresh, progress=tell, paint=paint, originals=originals)
+            metrics = run(cell.plan, place, fresh=fresh, progress=tell, paint=paint, originals=originals)
     except Unsupported as error:
         return Outcome(cell, place, "skipped", reason=str(error))
     except Exception as error:  # one cell must not take the others with it

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    config: RunConfig,
+    config: RunConfig | Plan,
     out: Path | None = None,
     *,
     fresh: bool = False,
@@ -57,7 +57,7 @@ def run(
     Parameters
     ----------
     config
-        What to compute.
+        What to compute, or what is planned of it already.
     out
         Directory of the run; below ``./runs`` if None.
     fresh
@@ -78,32 +78,7 @@ def run(
     UserError
         A setting is wrong, or ``out`` cannot hold this run.
     """
-    if config.images:
-        raise UserError(f"{config.images} holds the images already: use fairbench evaluate --images")
-    return run_plan(
-        make_plan(config),
-        out,
-        fresh=fresh,
-        progress=progress,
-        paint=paint,
-        model=model,
-        originals=originals,
-        warn=warn,
-    )
-
-
-def run_plan(
-    plan: Plan,
-    out: Path | None = None,
-    *,
-    fresh: bool = False,
-    progress: Progress = nobody,
-    paint: Paint | None = None,
-    model: Any | None = None,
-    originals: Sequence[Path] = (),
-    warn: Callable[[str], None] = lambda message: None,
-) -> Metrics:
-    """Carry out what is planned already; all else as in `run`."""
+    plan = config if isinstance(config, Plan) else _planned(config)
     place, processes = RunDirectory(out or default_directory(plan.config)), Processes()
     if not processes.first:
         return _help(plan, place, processes, model)
@@ -118,6 +93,12 @@ def run_plan(
             metrics = stages.to_the_end(paint)
     processes.call(False)
     return metrics
+
+
+def _planned(config: RunConfig) -> Plan:
+    if config.images:
+        raise UserError(f"{config.images} holds the images already: use fairbench evaluate --images")
+    return make_plan(config)
 
 
 def _made_of(plan: Plan, model: Any | None) -> InputHashes:

@@ -34,7 +34,7 @@ from fairbench.store.layout import (
     TRAINING_LOG,
     RunDirectory,
 )
-from fairbench.store.load import load_run, read_records
+from fairbench.store.load import load_run, read_config, read_records
 from fairbench.store.manifest import check_made, write_manifest
 from fairbench.store.measurement import Measurement
 from fairbench.store.provenance import Stopwatch, describe_machine, peak_memory
@@ -143,7 +143,7 @@ class Session:
     ) -> "pd.DataFrame":
         """Judge every image and compare it with the original of the same noise; the records come last."""
         if all((self.place / name).exists() for name in (RECORDS, MEASUREMENT, FEATURES)):
-            return read_records(self.place)
+            return read_records(self.place, read_config(self.place))
         with self.stage("judging"):
             records, features = record(
                 variants, self.place.path, self.instruments, self.progress, self.kept.read

@@ -30,7 +30,7 @@ from fairbench.store.layout import (
     TRAINING_LOG,
     RunDirectory,
 )
-from fairbench.store.load import finished_run, load_run, measurement_of, read_records
+from fairbench.store.load import finished_run, load_run, measurement_of, read_config, read_records
 from fairbench.store.manifest import check_made, note_made
 from fairbench.store.measurement import JudgeUsed, Measurement, read_measurement
 from fairbench.store.results import (
@@ -322,7 +322,7 @@ def score(directory: Path | str, *, verify: bool = False) -> Metrics:
     with lock(place.path):
         check_made(place, SCORED, verify=verify)
         before = _distances_before(place)
-        metrics = score_directory(place.path, read_records(place))
+        metrics = score_directory(place.path, read_records(place, read_config(place)))
         variants = {
             name: _with_distances(entry, before.get(name)) for name, entry in metrics.variants.items()
         }

@@ -3,6 +3,7 @@
 Older ones are brought to the newest schema as they are read; newer ones are refused.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -54,11 +55,12 @@ def load_run(directory: Path | str, *, verify: bool = False) -> StoredRun:
     """
     place = finished_run(directory)
     check_made(place, (CONFIG, PROVENANCE, RECORDS, METRICS, MEASUREMENT), verify=verify)
+    config = read_config(place)
     run = StoredRun(
         path=place.path,
-        config=read_config(place),
+        config=config,
         provenance=place.provenance(),
-        records=read_records(place),
+        records=read_records(place, config),
         metrics=read_metrics(place),
     )
     measurement_of(run)  # to find it whole
@@ -83,13 +85,13 @@ def read_config(place: RunDirectory) -> dict[str, Any]:
     return content
 
 
-def read_records(place: RunDirectory) -> "pd.DataFrame":
-    """Read the records of a run; a ``UserError`` where they are damaged, or name images outside of it."""
+def read_records(place: RunDirectory, config: Mapping[str, Any]) -> "pd.DataFrame":
+    """Read the records of a run of these settings; a ``UserError`` where they are damaged or name strange images."""
     path = place / RECORDS
     records = read_table(path)
     if wrong := fault(records):
         raise UserError(f"{path}: {wrong}: restore it from a copy, or begin anew with --fresh")
-    if "image" in records and not read_config(place).get("images"):
+    if "image" in records and not config.get("images"):
         strange = records["image"][~records["image"].map(_is_inside)]
         if len(strange):
             raise UserError(f"{path}: the image {strange.iloc[0]!r} does not lie in {place.path}")

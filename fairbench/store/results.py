@@ -24,12 +24,12 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
 
     def __getitem__(self, key: str) -> Any:
-        if key in self:
+        if key in self or key in type(self).model_fields:
             return getattr(self, key)
         raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        return key in type(self).model_fields or key in (self.model_extra or {})
+        return key in self.model_fields_set
 
     @classmethod
     def of(cls, content: dict[str, Any], path: Path) -> Self:
