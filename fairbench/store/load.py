@@ -86,7 +86,7 @@ def read_config(place: RunDirectory) -> dict[str, Any]:
 
 
 def read_records(place: RunDirectory, config: Mapping[str, Any]) -> "pd.DataFrame":
-    """Read the records of a run of these settings; a ``UserError`` where they are damaged or name strange images."""
+    """Read the records of a run with these settings; a ``UserError`` where damaged, or images lie outside."""
     path = place / RECORDS
     records = read_table(path)
     if wrong := fault(records):
